@@ -1,0 +1,67 @@
+"""Symbols <-> ids, in docTR's order: symbols 0..V-1, then EOS, BOS, PAD."""
+
+import unicodedata
+from collections.abc import Iterable
+
+__all__ = ["VIETNAMESE_SYMBOLS", "Charset"]
+
+# 229 symbols, 228 distinct: training saw the apostrophe twice. Removing one shifts every later id.
+VIETNAMESE_SYMBOLS = (
+    "aAàÀảẢãÃáÁạẠăĂằẰẳẲẵẴắẮặẶâÂầẦẩẨẫẪấẤậẬbBcCdDđĐeEèÈẻẺẽẼéÉẹẸêÊềỀểỂễỄếẾệỆfFgGhHiIìÌỉỈĩĨíÍịỊjJkKlLmMnN"
+    "oOòÒỏỎõÕóÓọỌôÔồỒổỔỗỖốỐộỘơƠờỜởỞỡỠớỚợỢpPqQrRsStTuUùÙủỦũŨúÚụỤưƯừỪửỬữỮứỨựỰvVwWxXyYỳỲỷỶỹỸýÝỵỴzZ"
+    "0123456789!\"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~"
+)
+
+
+class Charset:
+    """The alphabet of one model.
+
+    ids: symbol i has id i; `eos` = V, `bos` = V + 1, `pad` = V + 2, where V = len(charset). The head has V + 1 rows
+    (no BOS, no PAD), the embedding V + 3. A symbol that stands twice is encoded with its later id; both ids decode.
+    """
+
+    def __init__(self, symbols: str) -> None:
+        if not symbols:
+            raise ValueError("a charset needs at least one symbol, got an empty string")
+        self.symbols = symbols
+        self.eos = len(symbols)
+        self.bos = len(symbols) + 1
+        self.pad = len(symbols) + 2
+        # dict() keeps the last of equal keys: the later id, as the reference's tokenizer does.
+        self._id_of = {symbol: index for index, symbol in enumerate(symbols)}
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Charset) and other.symbols == self.symbols
+
+    def __hash__(self) -> int:
+        return hash(self.symbols)
+
+    def __repr__(self) -> str:
+        return f"Charset({len(self)} symbols)"
+
+    def encode(self, text: str) -> list[int]:
+        """text, NFC-normalised -> one id per symbol, without BOS and EOS.
+
+        Raises ValueError naming every symbol that the alphabet lacks.
+        """
+        text = unicodedata.normalize("NFC", text)
+        foreign = sorted({symbol for symbol in text if symbol not in self._id_of})
+        if foreign:
+            raise ValueError(
+                f"{text!r} holds {foreign}, which this model's {len(self)} symbols lack; remove or replace them"
+            )
+        return [self._id_of[symbol] for symbol in text]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """ids of one word -> text, cut at the first EOS. Raises ValueError for BOS, PAD or a negative id."""
+        text = []
+        for index in ids:
+            if index == self.eos:
+                break
+            if not 0 <= index < len(self.symbols):
+                raise ValueError(f"ids to decode must be 0..{self.eos}, got {index}; cut BOS and PAD off first")
+            text.append(self.symbols[index])
+        return "".join(text)

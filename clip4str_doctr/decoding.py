@@ -1,0 +1,180 @@
+"""Dual predict-and-refine decoding (arXiv:2305.14014, section 3.3): the plain algorithm, without parameters.
+
+A draft is read from the picture alone, spelled out as a caption, and read again from picture and caption together;
+then both branches re-read their own answers. It is written for clearness and stays the oracle for faster paths.
+
+A batch gives what its members give alone, which asks for two things the reference lacks: padding of captions is
+hidden, and every row keeps its own draft length S (its `rows`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from clip4str_doctr.charset import Charset
+from clip4str_doctr.config import DecodeConfig
+
+__all__ = ["Reading", "Stage", "cloze_mask", "dual_predict_and_refine"]
+
+DecoderFn = Callable[..., torch.Tensor]
+TextTowerFn = Callable[[Sequence[str]], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What both branches answered at the draft (stage 0) or after a refinement.
+
+    visual, cross: (N, L, V + 1) logits. rows: (N,) int64, how many leading rows of each word count; the rest belongs
+    to longer words of the batch. captions: the visual branch's strings, which the cross branch was shown.
+    """
+
+    visual: torch.Tensor
+    cross: torch.Tensor
+    rows: torch.Tensor
+    captions: list[str]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All stages of one batch, draft first."""
+
+    stages: list[Stage]
+
+    def answer(self, eos: int) -> torch.Tensor:
+        """Final logits (N, L, V + 1) of the cross branch; rows that do not count say EOS with certainty."""
+        return close_rows(self.stages[-1].cross, self.stages[-1].rows, eos)
+
+    def visual_answer(self, eos: int) -> torch.Tensor:
+        """As `answer`, of the visual branch alone."""
+        return close_rows(self.stages[-1].visual, self.stages[-1].rows, eos)
+
+
+def dual_predict_and_refine(
+    image_tokens: torch.Tensor,
+    decoders: tuple[DecoderFn, DecoderFn],
+    text_tower: TextTowerFn,
+    charset: Charset,
+    config: DecodeConfig,
+) -> Reading:
+    """Read a batch of words. image_tokens: (N, M, d); decoders: visual and cross.
+
+    The draft has L = its longest word's rows (at most max_symbols + 1), every refinement max_symbols + 1.
+    """
+    visual_decoder, cross_decoder = decoders
+    length = config.max_symbols + 1
+
+    def see(visual_logits: torch.Tensor, rows: torch.Tensor) -> tuple[list[str], torch.Tensor, torch.Tensor]:
+        """The memory of the cross branch: the picture, and the visual branch's answer as text."""
+        captions = spell(visual_logits, rows, charset)
+        text_tokens, text_pad = text_tower(captions)
+        text_tokens, text_pad = text_tokens.to(image_tokens), text_pad.to(image_tokens.device)
+        image_pad = torch.zeros(image_tokens.shape[:2], dtype=torch.bool, device=image_tokens.device)
+        return captions, torch.cat([image_tokens, text_tokens], 1), torch.cat([image_pad, text_pad], 1)
+
+    if config.decode_ar:
+        visual = draft_greedy(visual_decoder, image_tokens, charset, length, stop=True)
+        rows = rows_to_eos(visual, charset.eos)
+    else:
+        visual = draft_at_once(visual_decoder, image_tokens, charset, length)
+        rows = torch.full((len(visual),), length, device=visual.device)
+    captions, memory, pad = see(visual, rows)
+    cross = draft_greedy(cross_decoder, memory, charset, visual.shape[1], stop=False, memory_pad=pad)
+    stages = [Stage(visual, cross, rows, captions)]
+
+    for _ in range(config.refine_iters):
+        last = stages[-1]
+        visual = refine(visual_decoder, image_tokens, last.visual, last.rows, charset, length)
+        rows = torch.full_like(last.rows, length)
+        captions, memory, pad = see(visual, rows)
+        cross = refine(cross_decoder, memory, last.cross, last.rows, charset, length, memory_pad=pad)
+        stages.append(Stage(visual, cross, rows, captions))
+    return Reading(stages)
+
+
+def draft_greedy(
+    decoder: DecoderFn,
+    memory: torch.Tensor,
+    charset: Charset,
+    steps: int,
+    *,
+    stop: bool,
+    memory_pad: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Symbol by symbol: step i asks query i, having seen BOS and its own first i answers -> (N, <= steps, V + 1).
+
+    stop: end when every word has met EOS. The cross branch goes on for as many steps as the visual draft took.
+    """
+    ids = torch.full((len(memory), 1), charset.bos, device=memory.device)
+    logits: list[torch.Tensor] = []
+    for step in range(steps):
+        position = torch.tensor([step], device=memory.device)
+        logits.append(decoder(ids, memory, positions=position, memory_pad=memory_pad))
+        ids = torch.cat([ids, logits[-1].argmax(-1)], dim=1)
+        if stop and bool((ids == charset.eos).any(dim=1).all()):
+            break
+    return torch.cat(logits, dim=1)
+
+
+def draft_at_once(decoder: DecoderFn, memory: torch.Tensor, charset: Charset, length: int) -> torch.Tensor:
+    """All queries together, each having seen BOS only -> (N, length, V + 1)."""
+    ids = torch.full((len(memory), 1), charset.bos, device=memory.device)
+    return decoder(ids, memory, positions=torch.arange(length, device=memory.device))
+
+
+def refine(
+    decoder: DecoderFn,
+    memory: torch.Tensor,
+    previous: torch.Tensor,
+    rows: torch.Tensor,
+    charset: Charset,
+    length: int,
+    *,
+    memory_pad: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Re-read every symbol, seeing all others of the branch's previous answer: cloze -> (N, length, V + 1).
+
+    previous: (N, L, V + 1) logits, of which `rows` (N,) count. Hidden from all queries: slots from the first EOS on
+    and, for a word whose draft was shorter than the batch's longest, the slots it would not have had alone.
+    """
+    answers = previous.argmax(-1)[:, :-1]
+    bos = torch.full((len(answers), 1), charset.bos, device=answers.device)
+    ids = torch.cat([bos, answers], dim=1)
+    slots = torch.arange(ids.shape[1], device=ids.device)
+    content_pad = ((ids == charset.eos).cumsum(1) > 0) | (slots >= rows[:, None])
+    return decoder(
+        ids,
+        memory,
+        positions=torch.arange(length, device=ids.device),
+        query_mask=cloze_mask(length, ids.shape[1], ids.device),
+        content_pad=content_pad,
+        memory_pad=memory_pad,
+    )
+
+
+def cloze_mask(queries: int, slots: int, device: torch.device) -> torch.Tensor:
+    """(queries, slots) bool, True where hidden: query i may not see slot i + 1, its own symbol."""
+    query = torch.arange(queries, device=device)[:, None]
+    slot = torch.arange(slots, device=device)[None]
+    return slot == query + 1
+
+
+def rows_to_eos(logits: torch.Tensor, eos: int) -> torch.Tensor:
+    """(N, L, V + 1) -> (N,) int64: rows up to and including the first EOS, or L."""
+    ended = (logits.argmax(-1) == eos).cumsum(1) > 0
+    return ((~ended).sum(1) + 1).clamp(max=logits.shape[1])
+
+
+def spell(logits: torch.Tensor, rows: torch.Tensor, charset: Charset) -> list[str]:
+    """(N, L, V + 1) logits, of which `rows` (N,) count -> N strings, cut at EOS."""
+    ids: list[list[int]] = logits.argmax(-1).tolist()
+    return [charset.decode(word[:count]) for word, count in zip(ids, rows.tolist(), strict=True)]
+
+
+def close_rows(logits: torch.Tensor, rows: torch.Tensor, eos: int) -> torch.Tensor:
+    """Logits in which every row from `rows` on says EOS with certainty, so that batch mates never add symbols."""
+    beyond = torch.arange(logits.shape[1], device=logits.device) >= rows[:, None]
+    # Finite in float16 too, and far enough below 0 for a softmax of exactly 1 at EOS.
+    certain = torch.full_like(logits[0, 0], -1e4)
+    certain[eos] = 0
+    return torch.where(beyond[..., None], certain, logits)

@@ -1,0 +1,1 @@
+"""The parameters: two towers, two decoders, and the recogniser made of them."""

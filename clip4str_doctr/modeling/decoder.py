@@ -1,0 +1,94 @@
+"""The PARSeq decoder: position queries read a context of symbols and a memory (arXiv:2207.06966, section 3.2)."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from clip4str_doctr.config import DecoderConfig
+from clip4str_doctr.modeling.layers import Attention
+
+__all__ = ["Decoder"]
+
+
+class DecoderLayer(nn.Module):
+    """Two-stream layer whose content stream is never updated; names as in the reference's DecoderLayer."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config.width, config.heads)
+        self.cross_attn = Attention(config.width, config.heads)
+        self.linear1 = nn.Linear(config.width, config.mlp_width)
+        self.linear2 = nn.Linear(config.mlp_width, config.width)
+        self.norm_q = nn.LayerNorm(config.width)
+        self.norm_c = nn.LayerNorm(config.width)
+        self.norm1 = nn.LayerNorm(config.width)
+        self.norm2 = nn.LayerNorm(config.width)
+
+    def forward(
+        self,
+        queries: torch.Tensor,
+        content: torch.Tensor,
+        memory: torch.Tensor,
+        content_hidden: torch.Tensor | None,
+        memory_hidden: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """queries (1, Q, d), content (N, K, d), memory (N, M, d) -> (N, Q, d). The memory is not normalised."""
+        x = queries + self.self_attn(self.norm_q(queries), self.norm_c(content), content_hidden)
+        x = x + self.cross_attn(self.norm1(x), memory, memory_hidden)
+        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+
+
+class Decoder(nn.Module):
+    """Symbol embedding, position queries, one two-stream layer, head.
+
+    num_symbols: V; the embedding has V + 3 rows (EOS, BOS, PAD), the head V + 1 (EOS).
+    max_symbols: longest answer; there is one more position query, for EOS.
+    """
+
+    def __init__(self, config: DecoderConfig, num_symbols: int, max_symbols: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_symbols + 3, config.width)
+        self.pos_queries = nn.Parameter(torch.empty(1, max_symbols + 1, config.width))
+        self.layer = DecoderLayer(config)
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, num_symbols + 1)
+        nn.init.trunc_normal_(self.pos_queries, std=0.02)
+        nn.init.trunc_normal_(self.embedding.weight, std=0.02)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self,
+        ids: torch.Tensor,
+        memory: torch.Tensor,
+        *,
+        positions: torch.Tensor | None = None,
+        query_mask: torch.Tensor | None = None,
+        content_pad: torch.Tensor | None = None,
+        memory_pad: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Logits (N, Q, V + 1) of the symbols at `positions`, given a context and a memory.
+
+        ids: (N, K) int64, slot 0 is BOS, slot k the symbol at position k - 1. memory: (N, M, d).
+        positions: (Q,) int64, default 0..K-1; repeats are allowed, since queries never see each other.
+        query_mask: (Q, K) bool, content_pad: (N, K) bool, memory_pad: (N, M) bool; True = not to be seen.
+        """
+        queries = self.pos_queries[:, : ids.shape[1]] if positions is None else self.pos_queries[:, positions]
+        content_hidden: torch.Tensor | None = None
+        if query_mask is not None:
+            content_hidden = query_mask[None, None]
+        if content_pad is not None:
+            padded = content_pad[:, None, None, :]
+            content_hidden = padded if content_hidden is None else content_hidden | padded
+        memory_hidden = None if memory_pad is None else memory_pad[:, None, None, :]
+        x = self.layer(queries, self._content(ids), memory, content_hidden, memory_hidden)
+        logits: torch.Tensor = self.head(self.norm(x))
+        return logits
+
+    def _content(self, ids: torch.Tensor) -> torch.Tensor:
+        """(N, K) -> (N, K, d): scaled embeddings; BOS has no position, symbol k - 1 that of its own query."""
+        embedded = math.sqrt(self.embedding.embedding_dim) * self.embedding(ids)
+        placed = embedded[:, 1:] + self.pos_queries[:, : ids.shape[1] - 1]
+        return torch.cat([embedded[:, :1], placed], dim=1)

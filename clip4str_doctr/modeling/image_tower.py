@@ -1,0 +1,108 @@
+"""Pixels -> image tokens: OpenAI's CLIP ViT for the published weights, a small convolutional ViT for our own."""
+
+import torch
+from torch import nn
+
+from clip4str_doctr.config import ClipImageTowerConfig, ConvImageTowerConfig, ImageTowerConfig
+from clip4str_doctr.modeling.layers import Block
+
+__all__ = ["ClipImageTower", "ConvImageTower", "build_image_tower"]
+
+
+def _check_pixels(pixels: torch.Tensor, image_size: tuple[int, int]) -> None:
+    if pixels.ndim != 4 or pixels.shape[1:] != (3, *image_size):
+        raise ValueError(
+            f"pixels must be (N, 3, {image_size[0]}, {image_size[1]}), got {tuple(pixels.shape)}; "
+            "use the model's Preprocess"
+        )
+
+
+class ClipImageTower(nn.Module):
+    """CLIP's vision transformer, keeping all tokens (after arXiv:2305.14014, which reads characters off them)."""
+
+    def __init__(self, config: ClipImageTowerConfig) -> None:
+        super().__init__()
+        # Imported here: open_clip takes seconds, and the tiny model does without it.
+        from open_clip.transformer import QuickGELU, VisionTransformer
+
+        self.image_size = config.image_size
+        self.visual = VisionTransformer(
+            image_size=config.image_size,  # type: ignore[arg-type]  # open_clip takes pairs, its hint says int
+            patch_size=config.patch_size,  # type: ignore[arg-type]
+            width=config.width,
+            layers=config.layers,
+            heads=config.width // 64,
+            mlp_ratio=4.0,
+            output_dim=config.output_dim,
+            act_layer=QuickGELU,
+            # "none": ln_post and the projection are applied to every token, and no token is pooled away.
+            pool_type="none",
+        )
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """pixels: (N, 3, H, W) float, normalised -> (N, 1 + patches, output_dim), class token first.
+
+        Raises ValueError for another size. After arXiv:2103.00020.
+        """
+        _check_pixels(pixels, self.image_size)
+        tokens: torch.Tensor = self.visual(pixels)
+        return tokens
+
+
+class ConvImageTower(nn.Module):
+    """Two 3 x 3 convolutions per halving, then a transformer over the grid.
+
+    Learns from scratch faster than plain patches, and keeps the small marks over Vietnamese letters apart.
+    """
+
+    def __init__(self, config: ConvImageTowerConfig) -> None:
+        super().__init__()
+        self.image_size = config.image_size
+        stride = 2 ** len(config.stem_widths)
+        height, width = config.image_size
+        if height % stride or width % stride:
+            raise ValueError(
+                f"image_size must be a multiple of {stride} (one halving per stem convolution), got {config.image_size}"
+            )
+        stem: list[nn.Module] = []
+        channels = 3
+        for stem_width in config.stem_widths:
+            stem += [*_convolution(channels, stem_width, stride=2), *_convolution(stem_width, stem_width, stride=1)]
+            channels = stem_width
+        # The last stage is as coarse as the tokens, which the transformer mixes anyway: one convolution is enough.
+        self.stem = nn.Sequential(*stem[:-3], nn.Conv2d(channels, config.width, 1))
+        self.grid = (height // stride, width // stride)
+        self.positions = nn.Parameter(torch.empty(1, self.grid[0] * self.grid[1], config.width))
+        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.proj = nn.Linear(config.width, config.output_dim)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """pixels: (N, 3, H, W) float, normalised -> (N, rows * columns, output_dim), row by row.
+
+        Raises ValueError for another size.
+        """
+        _check_pixels(pixels, self.image_size)
+        # Channels last: the convolutions run a third faster on CPUs.
+        grid = self.stem(pixels.contiguous(memory_format=torch.channels_last))
+        tokens = grid.flatten(2).transpose(1, 2) + self.positions
+        for block in self.blocks:
+            tokens = block(tokens)
+        projected: torch.Tensor = self.proj(self.norm(tokens))
+        return projected
+
+
+def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def build_image_tower(config: ImageTowerConfig) -> nn.Module:
+    """The tower a config describes, with random weights."""
+    if isinstance(config, ClipImageTowerConfig):
+        return ClipImageTower(config)
+    return ConvImageTower(config)

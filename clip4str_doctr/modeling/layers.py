@@ -1,0 +1,62 @@
+"""Attention and the pre-LN transformer block shared by the decoder and our own small towers."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+__all__ = ["Attention", "Block"]
+
+
+class Attention(nn.Module):
+    """Multi-head attention with the parameter names of torch.nn.MultiheadAttention, which the published files use."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width must be a multiple of heads, got width {width} and {heads} heads")
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, query: torch.Tensor, source: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        """query: (N or 1, Q, d), source: (N, K, d) for keys and values -> (N, Q, d).
+
+        hidden: bool, True = this query may not see that key; broadcastable to (N, heads, Q, K).
+        A query to which every key is hidden has no defined answer; callers never make one.
+        """
+        width = query.shape[-1]
+        q = F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
+        keys_values = F.linear(source, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        k, v = keys_values.chunk(2, dim=-1)
+        q, k, v = self._split(q), self._split(k), self._split(v)
+        # Plain products: for the short sequences here they train faster on CPUs than the fused kernel's backward.
+        scores = (q * (width // self.heads) ** -0.5) @ k.transpose(-2, -1)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, float("-inf"))
+        mixed = scores.softmax(dim=-1) @ v
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, L, d) -> (N, heads, L, d / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """Pre-LN transformer block with erf GELU: x + SA(LN(x)), then x + MLP(LN(x)), MLP four times as wide."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.self_attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.linear1 = nn.Linear(width, 4 * width)
+        self.linear2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        """x: (N, L, d) -> (N, L, d). hidden: as in `Attention`."""
+        y = self.norm1(x)
+        x = x + self.self_attn(y, y, hidden)
+        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))

@@ -1,0 +1,50 @@
+"""Logits -> (text, confidence)."""
+
+from typing import Literal, get_args
+
+import torch
+
+from clip4str_doctr.charset import Charset
+
+__all__ = ["Confidence", "PostProcessor"]
+
+Confidence = Literal["product", "mean", "min"]
+
+
+class PostProcessor:
+    """Argmax per row, cut at the first EOS.
+
+    confidence: how the rows' probabilities become one number in 0..1.
+      "product" (default): of all symbols and EOS, the reference's: the probability of the whole word.
+      "mean": of the symbols without EOS, docTR's; 0 for an empty word. A mean hides one bad letter.
+      "min": the least certain row, EOS included: one bad letter shows, and long words are not punished.
+    Raises ValueError for another name.
+    """
+
+    def __init__(self, vocab: str, confidence: Confidence = "product") -> None:
+        if confidence not in get_args(Confidence):
+            raise ValueError(f"confidence must be one of {get_args(Confidence)}, got {confidence!r}")
+        self.vocab = vocab
+        self.confidence = confidence
+        self._charset = Charset(vocab)
+
+    def __call__(self, logits: torch.Tensor) -> list[tuple[str, float]]:
+        """logits: (N, L, V + 1) -> N pairs (text, confidence)."""
+        probabilities, ids = logits.detach().float().softmax(-1).cpu().max(-1)
+        eos = self._charset.eos
+        words: list[tuple[str, float]] = []
+        for word, probability in zip(ids.tolist(), probabilities, strict=True):
+            count = word.index(eos) if eos in word else len(word)
+            words.append((self._charset.decode(word[:count]), self._score(probability, count)))
+        return words
+
+    def _score(self, probabilities: torch.Tensor, symbols: int) -> float:
+        with_eos = probabilities[: symbols + 1]
+        if self.confidence == "product":
+            return float(with_eos.prod())
+        if self.confidence == "min":
+            return float(with_eos.min())
+        return float(probabilities[:symbols].mean()) if symbols else 0.0
+
+    def __repr__(self) -> str:
+        return f"PostProcessor(vocab_size={len(self.vocab)}, confidence={self.confidence!r})"

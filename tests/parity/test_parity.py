@@ -1,0 +1,167 @@
+"""Every room against the reference implementation, one image at a time, then in batches."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from clip4str_doctr import CLIP4STR, load_model
+from clip4str_doctr.decoding import Reading
+from clip4str_doctr.preprocess import Preprocess, resize_crop
+
+LOGIT_TOLERANCE = 2e-4
+MODES = [(decode_ar, refine_iters) for decode_ar in (True, False) for refine_iters in (0, 1, 2)]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The reference's answers and our model of the same weights."""
+
+    folder: Path
+    images: dict[str, dict[str, Any]]
+    arrays: dict[str, npt.NDArray[np.float32]]
+    model: CLIP4STR
+    crops: dict[str, npt.NDArray[np.uint8]]
+    pixels: dict[str, torch.Tensor]
+
+    def array(self, image: str, stage: str) -> npt.NDArray[np.float32] | None:
+        return self.arrays.get(f"{image.replace('.', '_')}/{stage}")
+
+    def read(self, image: str, decode_ar: bool, refine_iters: int = 2) -> Reading:
+        self.model.config = self.model.config.with_decode(decode_ar=decode_ar, refine_iters=refine_iters)
+        with torch.inference_mode():
+            return self.model.read(self.pixels[image])
+
+
+@pytest.fixture(scope="module")
+def golden(golden_dir: Path, golden_checkpoint: Path) -> Golden:
+    images = json.loads((golden_dir / "golden.json").read_text(encoding="utf-8"))["images"]
+    with np.load(golden_dir / "golden.npz") as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    model = load_model(golden_checkpoint, tokenizer=golden_dir / "M_clip")
+    preprocess = Preprocess(model.config.image_tower.image_size, model.config.preprocess)
+    # The reference's own way of opening: EXIF ignored, alpha dropped.
+    crops = {name: np.asarray(Image.open(golden_dir / "images" / name).convert("RGB")) for name in images}
+    return Golden(
+        golden_dir, images, arrays, model, crops, {name: preprocess([crop]) for name, crop in crops.items()}
+    )
+
+
+def published_order(logits: torch.Tensor) -> npt.NDArray[np.float32]:
+    """(L, V + 1) with EOS last -> EOS first, as the reference has it."""
+    return torch.cat([logits[:, -1:], logits[:, :-1]], dim=1).numpy()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_pixels_bit_for_bit(golden: Golden) -> None:
+    size = golden.model.config.image_tower.image_size
+    for name, expected in golden.images.items():
+        crop = golden.crops[name]
+        assert sha256(crop.tobytes()) == expected["decoded_rgb_sha256"], f"{name}: another JPEG decoder"
+        assert sha256(resize_crop(crop, size).tobytes()) == expected["resized_uint8_hwc_sha256"], name
+        assert sha256(golden.pixels[name][0].numpy().tobytes()) == expected["input_float32_chw_sha256"], name
+
+
+def test_image_tokens(golden: Golden) -> None:
+    worst, compared = 0.0, 0
+    for name in golden.images:
+        expected = golden.array(name, "memory_first8")
+        if expected is not None:
+            with torch.inference_mode():
+                tokens = golden.model.image_tower(golden.pixels[name])[0, :, :8].numpy()
+            worst, compared = max(worst, float(np.abs(tokens - expected).max())), compared + 1
+    print(f"image tokens: max difference {worst:.2e} over {compared} images")
+    assert compared and worst < 1e-4
+
+
+def captions_of(record: dict[str, Any], mode: str) -> Iterator[tuple[str, list[int]]]:
+    """(caption, token ids) per text encoding, from either form of golden.json."""
+    if "captions" in record:
+        yield from ((caption, ids) for caption, ids in record["captions"][mode])
+    else:
+        yield from ((encode["caption"], encode["input_ids"]) for encode in record[f"text_encodes_{mode}"])
+
+
+@pytest.mark.parametrize("mode", ["ar", "nar"])
+def test_captions_and_text_tokens(golden: Golden, mode: str) -> None:
+    tower = golden.model.text_tower
+    worst, compared = 0.0, 0
+    for name, record in golden.images.items():
+        stages = golden.read(name, decode_ar=mode == "ar").stages
+        for index, (caption, ids) in enumerate(captions_of(record, mode)):
+            # The reference records what it encodes, which ends at a literal "[E]".
+            assert stages[index].captions[0].split("[E]", 1)[0] == caption, name
+            assert tower.tokenize([stages[index].captions[0]]) == [ids], name
+            expected = golden.array(name, f"text_{mode}_{index}_first8")
+            if expected is not None:
+                with torch.inference_mode():
+                    tokens, pad = tower([stages[index].captions[0]])
+                assert not pad.any()
+                worst, compared = max(worst, float(np.abs(tokens[0, :, :8].numpy() - expected).max())), compared + 1
+    print(f"text tokens ({mode}): max difference {worst:.2e} over {compared} captions")
+    assert compared and worst < 1e-4
+
+
+@pytest.mark.parametrize("mode", ["ar", "nar"])
+def test_logits_of_both_branches(golden: Golden, mode: str) -> None:
+    worst, compared = 0.0, 0
+    for name in golden.images:
+        for index, stage in enumerate(golden.read(name, decode_ar=mode == "ar").stages):
+            for branch, logits in (("vis", stage.visual), ("crs", stage.cross)):
+                assert logits.shape[1] == golden.images[name]["runs"][f"{mode}_r{index}"][branch]["n_rows"], name
+                expected = golden.array(name, f"{branch}_{mode}_r{index}")
+                if expected is not None:
+                    ours = published_order(logits[0])[: len(expected)]
+                    worst, compared = max(worst, float(np.abs(ours - expected).max())), compared + 1
+    print(f"logits ({mode}): max difference {worst:.2e} over {compared} arrays")
+    assert compared and worst < LOGIT_TOLERANCE
+
+
+@pytest.mark.parametrize(("decode_ar", "refine_iters"), MODES)
+def test_strings_and_confidences(golden: Golden, decode_ar: bool, refine_iters: int) -> None:
+    eos = golden.model.charset.eos
+    run = f"{'ar' if decode_ar else 'nar'}_r{refine_iters}"
+    worst = 0.0
+    for name, record in golden.images.items():
+        reading = golden.read(name, decode_ar, refine_iters)
+        for branch, logits in (("vis", reading.visual_answer(eos)), ("crs", reading.answer(eos))):
+            ((text, confidence),) = golden.model.postprocessor(logits)
+            assert text == record["runs"][run][branch]["string"], f"{name} {branch}"
+            worst = max(worst, abs(confidence - record["runs"][run][branch]["confidence"]))
+    print(f"confidences ({run}): max difference {worst:.2e} over {len(golden.images)} images")
+    assert worst < 1e-4
+
+
+@pytest.mark.parametrize(("decode_ar", "refine_iters"), MODES)
+def test_batch_mates_change_nothing(golden: Golden, decode_ar: bool, refine_iters: int) -> None:
+    golden.model.config = golden.model.config.with_decode(decode_ar=decode_ar, refine_iters=refine_iters)
+    names = list(golden.images)
+    random.Random(0).shuffle(names)
+    worst = 0.0
+    with torch.inference_mode():
+        alone = {name: golden.model(golden.pixels[name], return_model_output=True) for name in names}
+        for size in (5, 32):
+            for start in range(0, len(names), size):
+                batch = names[start : start + size]
+                out = golden.model(torch.cat([golden.pixels[name] for name in batch]), return_model_output=True)
+                for row, name in enumerate(batch):
+                    ((text, confidence),) = alone[name]["preds"]
+                    assert out["preds"][row][0] == text, name
+                    assert out["preds"][row][1] == pytest.approx(confidence, abs=1e-5), name
+                    own = alone[name]["out_map"][0]
+                    worst = max(worst, float((out["out_map"][row, : len(own)] - own).abs().max()))
+    print(f"batches of 5 and 32 (ar={decode_ar}, refine={refine_iters}): max logit difference {worst:.2e}")
+    # The design's bound for a batch that hides caption padding and keeps each row's own draft length.
+    assert worst < 5e-5
