@@ -1,0 +1,1 @@
+"""Training: rendered words, losses, and the run that makes the embedded model."""

@@ -1,0 +1,136 @@
+"""Rendered words as training batches: index-driven, so that a run resumes exactly where it stopped."""
+
+import itertools
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from clip4str_doctr.preprocess import resize_crop
+from clip4str_doctr.training.recipe import DataRecipe
+
+
+class Samples(Protocol):
+    """What `synth.Renderer` offers: the same sample for the same index, at any time and in any process."""
+
+    def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
+        """-> crop (H, W, 3) uint8 RGB, label in NFC."""
+        ...
+
+
+# (style, split, seed) -> samples; style is "clean" or "photo", split "train" or "val".
+SamplesFactory = Callable[[str, str, int], Samples]
+
+
+def default_samples(style: str, split: str, seed: int) -> Samples:
+    """Our renderer, imported when first needed: it loads fonts and word lists."""
+    from clip4str_doctr.training.synth import Renderer
+
+    samples: Samples = Renderer(style, split, seed)  # type: ignore[arg-type]  # a plain str; the renderer checks it
+    return samples
+
+
+@dataclass(frozen=True)
+class Batch:
+    """pixels: (N, H, W, 3) uint8, of the model's size; labels: N strings."""
+
+    pixels: Tensor
+    labels: list[str]
+
+
+def clean_share(index: int, total_samples: int, recipe: DataRecipe) -> float:
+    """Share of clean words around sample `index`: linear over the first `clean_fraction` of the run, then constant."""
+    ramp = max(recipe.clean_fraction * total_samples, 1.0)
+    return recipe.clean_start + (recipe.clean_end - recipe.clean_start) * min(index / ramp, 1.0)
+
+
+def sample_style(index: int, total_samples: int, recipe: DataRecipe) -> str:
+    """Style of sample `index`, drawn once and for all from the seed."""
+    draw = random.Random(f"style {recipe.seed} {index}").random()
+    return "clean" if draw < clean_share(index, total_samples, recipe) else "photo"
+
+
+class Pools(Dataset[list[Batch]]):
+    """Pool p holds samples p * size .. (p + 1) * size - 1 as batches of similar label length, in shuffled order.
+
+    Decoder passes are as long as a batch's longest label, so words of like length belong together. A pool depends on
+    its number only, so neither workers nor resuming change what the model sees.
+    """
+
+    def __init__(
+        self, image_size: tuple[int, int], total_samples: int, recipe: DataRecipe, factory: SamplesFactory
+    ) -> None:
+        self.image_size, self.total_samples, self.recipe, self.factory = image_size, total_samples, recipe, factory
+        self._samples: dict[str, Samples] = {}
+
+    def _render(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
+        style = sample_style(index, self.total_samples, self.recipe)
+        if style not in self._samples:
+            self._samples[style] = self.factory(style, "train", self.recipe.seed)
+        crop, label = self._samples[style].sample(index)
+        return resize_crop(crop, self.image_size), label
+
+    def __getitem__(self, pool: int) -> list[Batch]:
+        batch_size, batches = self.recipe.batch_size, self.recipe.pool_batches
+        first = pool * batch_size * batches
+        samples = [self._render(index) for index in range(first, first + batch_size * batches)]
+        samples.sort(key=lambda sample: len(sample[1]))
+        starts = [one * batch_size for one in range(batches)]
+        random.Random(f"pool {self.recipe.seed} {pool}").shuffle(starts)
+        return [_collate(samples[start : start + batch_size]) for start in starts]
+
+
+def _collate(samples: Sequence[tuple[npt.NDArray[np.uint8], str]]) -> Batch:
+    pixels = torch.from_numpy(np.stack([crop for crop, _ in samples]))
+    return Batch(pixels, [label for _, label in samples])
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker; signals are the main process's business, which saves a checkpoint and then stops us."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        import cv2
+    except ImportError:  # only some renderers use it
+        return
+    cv2.setNumThreads(0)
+
+
+def batches_from(step: int, pools: Pools) -> Iterator[Batch]:
+    """Batches number `step`, `step` + 1, ... without end; `step` counts all batches since the run began.
+
+    The pool that batch `step` lies in is rendered anew, its earlier batches are dropped.
+    """
+    pool, skip = divmod(step, pools.recipe.pool_batches)
+    workers = pools.recipe.workers
+    loader: DataLoader[list[Batch]] = DataLoader(
+        pools,
+        batch_size=None,
+        sampler=itertools.count(pool),
+        num_workers=workers,
+        collate_fn=_unchanged,
+        worker_init_fn=_start_worker,
+        prefetch_factor=2 if workers else None,
+    )
+    return itertools.islice(itertools.chain.from_iterable(loader), skip, None)
+
+
+def _unchanged(pool: list[Batch]) -> list[Batch]:
+    return pool
+
+
+def validation_crops(
+    style: str, recipe: DataRecipe, factory: SamplesFactory
+) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
+    """The fixed validation set of one style -> `val_words` crops of any size, and their labels."""
+    samples = factory(style, "val", recipe.val_seed)
+    drawn = [samples.sample(index) for index in range(recipe.val_words)]
+    return [crop for crop, _ in drawn], [label for _, label in drawn]

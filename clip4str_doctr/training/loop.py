@@ -1,0 +1,356 @@
+"""The training run: batches in, checkpoints, log lines and at the end a weights folder out.
+
+`python -m clip4str_doctr.training.loop RECIPE --out FOLDER` runs it; a run that was stopped goes on where it was.
+"""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# Two cores shared with the rendering worker: spinning OpenMP threads would take its time. Read when torch starts.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from clip4str_doctr.config import PRESETS, ModelConfig, model_config_from_dict, model_config_to_dict
+from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
+from clip4str_doctr.preprocess import normalize
+from clip4str_doctr.training.data import (
+    Batch,
+    Pools,
+    SamplesFactory,
+    batches_from,
+    default_samples,
+    validation_crops,
+)
+from clip4str_doctr.training.losses import CTCHead, encode_labels, plm_loss
+from clip4str_doctr.training.optim import (
+    MovingAverage,
+    build_optimizer,
+    schedule_factor,
+    schedule_progress,
+    set_learning_rate,
+)
+from clip4str_doctr.training.recipe import ModelRecipe, Recipe, load_recipe, recipe_from_dict
+from clip4str_doctr.training.validate import score
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.jsonl"
+WEIGHTS = "weights"
+STYLES = ("clean", "photo")
+MAX_SKIPPED = 20
+
+
+def train(recipe: Recipe, out: str | Path, factory: SamplesFactory = default_samples) -> bool:
+    """Run a recipe to its end, or until SIGINT or SIGTERM, and keep everything in the folder `out`.
+
+    `out` gets checkpoint.pt, log.jsonl and, at the end, the folder weights/ (float16, of the averaged weights).
+    If checkpoint.pt exists the run goes on from it, exactly as if it had never stopped; ValueError if it belongs to
+    another recipe. -> whether the run is complete.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(recipe.run.threads)
+    run = TrainingRun(recipe)
+    if (out / CHECKPOINT).exists():
+        run.load_state_dict(torch.load(out / CHECKPOINT, weights_only=True))
+        logger.info("resumed at step %d", run.step)
+    with _stop_requests() as stop:
+        _advance(run, out, factory, stop)
+    if run.progress < 1.0:
+        return False
+    export(out / CHECKPOINT, out / WEIGHTS)
+    return True
+
+
+def model_config(recipe: ModelRecipe) -> ModelConfig:
+    """The preset with the recipe's overrides. Raises ValueError for an unknown preset or field."""
+    if recipe.preset not in PRESETS:
+        raise ValueError(f"model.preset must be one of {', '.join(PRESETS)}, got {recipe.preset!r}")
+    values = model_config_to_dict(PRESETS[recipe.preset])
+    _override(values, recipe.overrides)
+    return model_config_from_dict(values)
+
+
+def _override(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, change in changes.items():
+        if isinstance(change, Mapping) and isinstance(values.get(key), dict):
+            _override(values[key], change)
+        else:
+            values[key] = change  # an unknown key is named by model_config_from_dict
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Figures of one step, as tensors: reading them waits for the device, so only logged steps are read."""
+
+    loss: Tensor
+    visual: Tensor
+    cross: Tensor
+    ctc: Tensor
+    characters: Tensor
+    words: Tensor
+    grad_norm: Tensor
+
+
+class TrainingRun:
+    """Everything that a run changes: weights, averages, optimiser, counters. One `advance` is one step."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        torch.manual_seed(recipe.run.seed)
+        self.recipe = recipe
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.config = model_config(recipe.model)
+        self.model: CLIP4STR = build_model(self.config).to(self.device)
+        self.ctc_head = CTCHead(
+            self.config.decoder.width,
+            len(self.config.symbols),
+            rows=recipe.loss.ctc_rows,
+            steps=recipe.loss.ctc_steps_per_column,
+        ).to(self.device)
+        self.optimizer = build_optimizer(self.model, self.ctc_head, recipe.optim)
+        self.average = MovingAverage(self.model, recipe.optim.ema_decay)
+        self.step = 0
+        self.skipped = 0
+        self.active_seconds = 0.0
+        self.scores: dict[str, dict[str, float]] = {}  # of the last validation, by style
+        self.model.train()
+
+    @property
+    def samples(self) -> int:
+        return self.step * self.recipe.data.batch_size
+
+    @property
+    def progress(self) -> float:
+        return schedule_progress(self.samples, self.active_seconds, self.recipe.schedule)
+
+    def advance(self, batch: Batch) -> StepReport:
+        """Learn from one batch."""
+        loss_recipe = self.recipe.loss
+        set_learning_rate(self.optimizer, schedule_factor(self.progress, self.recipe.schedule))
+        ctc_weight = loss_recipe.ctc_weight + self.progress * (loss_recipe.ctc_weight_end - loss_recipe.ctc_weight)
+        # Drawn from the step's number: resuming needs no state of the generator.
+        generator = torch.Generator().manual_seed(self.recipe.run.seed * 1_000_003 + self.step)
+        pixels = normalize(batch.pixels.to(self.device).permute(0, 3, 1, 2).float() / 255, self.config.preprocess)
+        encoded = encode_labels(self.model, batch.labels)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.run.precision == "bfloat16"):
+            branches = plm_loss(self.model, pixels, encoded, loss_recipe, generator)
+            ctc = self.ctc_head.loss(branches.image_tokens, encoded)
+        loss = loss_recipe.visual_weight * branches.visual + loss_recipe.cross_weight * branches.cross
+        loss = loss + ctc_weight * ctc
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no hint for it
+        parameters = [*self.model.parameters(), *self.ctc_head.parameters()]
+        norm = nn.utils.clip_grad_norm_(parameters, self.recipe.optim.clip_norm)
+        self._apply(norm)
+        self.step += 1
+        parts = (loss, branches.visual, branches.cross, ctc, branches.characters, branches.words, norm)
+        return StepReport(*(one.detach() for one in parts))
+
+    def _apply(self, norm: Tensor) -> None:
+        """Take the optimiser's step, unless the gradient is not finite; FloatingPointError if that keeps happening."""
+        if torch.isfinite(norm):
+            self.optimizer.step()
+            self.average.update(self.model)
+            self.skipped = 0
+            return
+        self.skipped += 1
+        logger.warning("step %d skipped: its gradient is not finite", self.step)
+        if self.skipped >= MAX_SKIPPED:
+            raise FloatingPointError(f"{self.skipped} gradients in a row were not finite; lower optim.learning_rate")
+
+    def averaged_model(self) -> CLIP4STR:
+        """A float32 copy with the averaged weights, in eval mode."""
+        model = build_model(self.config).to(self.device)
+        self.average.copy_to(model)
+        return model.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe.to_dict(),
+            "config": model_config_to_dict(self.config),
+            "step": self.step,
+            "active_seconds": self.active_seconds,
+            "scores": self.scores,
+            "model": self.model.state_dict(),
+            "ctc_head": self.ctc_head.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises ValueError if the checkpoint was written by another recipe; how the run is logged may change."""
+        theirs, ours = recipe_from_dict(state["recipe"]).to_dict(), self.recipe.to_dict()
+        for key in ("threads", "log_every", "validate_every", "checkpoint_minutes"):
+            theirs["run"].pop(key), ours["run"].pop(key)
+        theirs["data"].pop("workers"), ours["data"].pop("workers")
+        differing = [f"{part}.{key}" for part in ours for key in ours[part] if ours[part][key] != theirs[part].get(key)]
+        if differing:
+            raise ValueError(f"the checkpoint was made with another {', '.join(differing)}; use a new output folder")
+        self.model.load_state_dict(state["model"])
+        self.ctc_head.load_state_dict(state["ctc_head"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.active_seconds, self.scores = state["step"], state["active_seconds"], state["scores"]
+        torch.set_rng_state(state["random"])
+
+
+def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[int]) -> None:
+    """Step until the recipe is used up or a signal came; log, validate and save on the way."""
+    recipe = run.recipe
+    pools = Pools(run.config.image_tower.image_size, recipe.schedule.total_samples, recipe.data, factory)
+    batches = batches_from(run.step, pools)
+    log = RunLog(run, out / LOG)
+    held_out = {style: validation_crops(style, recipe.data, factory) for style in STYLES}
+    every = max(recipe.run.validate_every // recipe.data.batch_size, 1)
+    saved = time.monotonic()
+    while run.progress < 1.0 and not stop:
+        log.tick()
+        report = run.advance(next(batches))
+        log.tick()
+        log.step(report)
+        if run.step % every == 0:
+            log.validation(held_out)
+        if time.monotonic() - saved > recipe.run.checkpoint_minutes * 60:
+            save_checkpoint(run, out / CHECKPOINT)
+            saved = time.monotonic()
+    if run.progress >= 1.0 and log.validated_step != run.step:
+        log.validation(held_out)
+    save_checkpoint(run, out / CHECKPOINT)
+
+
+def save_checkpoint(run: TrainingRun, path: Path) -> None:
+    """Write the run's state; a reader sees the old file or the new one, never a part."""
+    partial = path.with_suffix(".partial")
+    torch.save(run.state_dict(), partial)
+    os.replace(partial, path)
+    logger.info("saved %s at step %d", path, run.step)
+
+
+class RunLog:
+    """Log lines and log.jsonl, and the clock that `active_seconds` is counted by."""
+
+    def __init__(self, run: TrainingRun, path: Path) -> None:
+        self.run, self.path = run, path
+        self.last_tick = time.monotonic()
+        self.window_seconds = run.active_seconds
+        self.window_step = run.step
+        self.validated_step = -1
+        self.totals: dict[str, float] = defaultdict(float)
+
+    def tick(self) -> None:
+        """Count the time since the last tick as active."""
+        now = time.monotonic()
+        self.run.active_seconds += now - self.last_tick
+        self.last_tick = now
+
+    def step(self, report: StepReport) -> None:
+        """Remember a step's figures; on every `log_every`th write their means."""
+        run = self.run
+        for name in StepReport.__dataclass_fields__:
+            self.totals[name] += float(getattr(report, name))
+        if run.step % run.recipe.run.log_every:
+            return
+        steps = run.step - self.window_step
+        seconds = max(run.active_seconds - self.window_seconds, 1e-9)
+        means = {name: round(total / steps, 4) for name, total in self.totals.items()}
+        speed = {
+            "lr": run.optimizer.param_groups[0]["lr"],
+            "images_per_second": round(steps * run.recipe.data.batch_size / seconds, 1),
+        }
+        self._write({"kind": "train", **means, **speed})
+        self.window_step, self.window_seconds = run.step, run.active_seconds
+        self.totals.clear()
+
+    def validation(self, held_out: Mapping[str, tuple[list[npt.NDArray[np.uint8]], list[str]]]) -> None:
+        """Score the averaged weights on the crops and labels of each style, and write that."""
+        model = self.run.averaged_model()
+        scores = {style: asdict(score(model, *held_out[style])) for style in held_out}
+        self.validated_step = self.run.step
+        self.tick()
+        rounded = {style: {name: round(one, 4) for name, one in parts.items()} for style, parts in scores.items()}
+        self.run.scores = rounded
+        self._write({"kind": "validation", **rounded})
+
+    def _write(self, values: Mapping[str, Any]) -> None:
+        run = self.run
+        clock = {"step": run.step, "samples": run.samples, "progress": round(run.progress, 5)}
+        line = {**clock, **values, "active_seconds": round(run.active_seconds, 1)}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        logger.info("%s", " ".join(f"{key} {value}" for key, value in line.items()))
+
+
+@contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """A list that is empty until SIGINT or SIGTERM comes; the run then ends after the present step."""
+    received: list[int] = []
+
+    def request(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def export(checkpoint: str | Path, folder: str | Path, commit: str | None = None) -> None:
+    """Write a checkpoint's averaged weights as a weights folder in float16, with a card that says how they came.
+
+    commit: of the code that trained them, for the card.
+    """
+    from clip4str_doctr.weight_card import WeightCard
+    from clip4str_doctr.weights import save_model
+
+    state = torch.load(checkpoint, weights_only=True)
+    config, recipe = model_config_from_dict(state["config"]), recipe_from_dict(state["recipe"])
+    model = build_model(config)
+    model.load_state_dict(state["average"]["weights"])
+    samples = state["step"] * recipe.data.batch_size
+    protocol = f"{recipe.data.val_words} rendered words a style, fonts and words not trained on; nothing dropped"
+    card = WeightCard(
+        arch=config.arch,
+        source="trained from scratch by clip4str_doctr.training",
+        licence="Apache-2.0",
+        preprocess=config.preprocess,
+        metrics={"validation": state["scores"], "protocol": protocol} if state["scores"] else {},
+        data=f"{samples} Vietnamese words rendered by clip4str_doctr.training.synth",
+        recipe=json.dumps(state["recipe"]),
+        commit=commit,
+    )
+    save_model(model.eval(), folder, card=card, dtype=torch.float16)
+    logger.info("exported %s", folder)
+
+
+def main() -> None:
+    """Command line: train, or export a checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("recipe", type=Path, help="YAML recipe")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    complete = train(load_recipe(arguments.recipe), arguments.out)
+    logger.info("complete" if complete else "stopped; run the same command to go on")
+
+
+if __name__ == "__main__":
+    main()

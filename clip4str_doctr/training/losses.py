@@ -1,0 +1,197 @@
+"""Training losses: permutation language modelling over both branches, and an auxiliary CTC head.
+
+After PARSeq (arXiv:2207.06966) and CLIP4STR (arXiv:2305.14014): every branch is trained on several reading orders of
+the label, and the cross branch reads the captions that the visual branch would have given it, without a gradient.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip4str_doctr.charset import Charset
+from clip4str_doctr.training.permutations import draw_permutations, permuted_targets, query_masks
+from clip4str_doctr.training.recipe import LossRecipe
+
+if TYPE_CHECKING:
+    from clip4str_doctr.modeling.clip4str import CLIP4STR
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class BranchLosses:
+    """Losses of one batch and what the visual branch made of it."""
+
+    visual: Tensor  # () float32
+    cross: Tensor  # () float32
+    image_tokens: Tensor  # (N, M, d), with gradient
+    characters: Tensor  # () float32, share of characters (and ends) the visual branch got right, teacher-forced
+    words: Tensor  # () float32, share of words with all of these right
+
+
+class CTCHead(nn.Module):
+    """Reads the columns of the token grid as a sequence; used in training only, to get the image tower started.
+
+    The tokens of a column (`rows` of them, row-major grid) are joined and mapped to `steps` time steps of
+    `num_symbols` + 1 logits, the last one the blank.
+    """
+
+    def __init__(self, width: int, num_symbols: int, *, rows: int, steps: int) -> None:
+        super().__init__()
+        self.rows, self.steps, self.blank = rows, steps, num_symbols
+        self.proj = nn.Linear(rows * width, steps * (num_symbols + 1))
+
+    def forward(self, image_tokens: Tensor) -> Tensor:
+        """(N, rows * columns, width) -> (N, columns * steps, num_symbols + 1) logits."""
+        count, tokens, width = image_tokens.shape
+        if tokens % self.rows:
+            raise ValueError(
+                f"{tokens} image tokens do not form {self.rows} rows; set loss.ctc_rows to the grid's rows"
+            )
+        columns = tokens // self.rows
+        grid = image_tokens.view(count, self.rows, columns, width).transpose(1, 2).reshape(count, columns, -1)
+        logits: Tensor = self.proj(grid)
+        return logits.view(count, columns * self.steps, self.blank + 1)
+
+    def loss(self, image_tokens: Tensor, encoded: Sequence[Sequence[int]]) -> Tensor:
+        """Mean CTC loss per symbol, in float32; labels longer than the time steps count as zero."""
+        logits = self(image_tokens)
+        log_probs = logits.float().log_softmax(-1).transpose(0, 1)
+        device = logits.device
+        lengths = torch.tensor([len(ids) for ids in encoded], device=device)
+        joined = torch.tensor([one for ids in encoded for one in ids], device=device)
+        steps = torch.full_like(lengths, log_probs.shape[0])
+        return F.ctc_loss(log_probs, joined, steps, lengths, blank=self.blank, zero_infinity=True)
+
+
+def context_and_targets(encoded: Sequence[Sequence[int]], charset: Charset) -> tuple[Tensor, Tensor]:
+    """Encoded labels -> context (N, L + 1) = [BOS, characters, PAD...], targets (N, L + 1) = [characters, EOS, IGNORE].
+
+    L is the longest label of the batch.
+    """
+    longest = max(len(ids) for ids in encoded)
+    context = torch.full((len(encoded), longest + 1), charset.pad)
+    targets = torch.full((len(encoded), longest + 1), IGNORE)
+    for row, ids in enumerate(encoded):
+        context[row, : len(ids) + 1] = torch.tensor([charset.bos, *ids])
+        targets[row, : len(ids) + 1] = torch.tensor([*ids, charset.eos])
+    return context, targets
+
+
+def plm_loss(
+    model: "CLIP4STR",
+    pixels: Tensor,
+    encoded: Sequence[Sequence[int]],
+    recipe: LossRecipe,
+    generator: torch.Generator | None = None,
+) -> BranchLosses:
+    """Permutation language modelling over both branches.
+
+    pixels (N, 3, H, W), normalised, of the model's dtype; encoded: N labels as ids, each of 1 symbol or more.
+    `generator` (on the CPU) draws the reading orders and the corrupted captions; None: torch's own.
+    """
+    charset, device = model.charset, pixels.device
+    context, targets = (one.to(device) for one in context_and_targets(encoded, charset))
+    orders = draw_permutations(targets.shape[1] - 1, recipe.permutations, generator)
+    queries = {
+        "positions": torch.arange(targets.shape[1], device=device).repeat(len(orders)),
+        "query_mask": query_masks(orders).flatten(0, 1).to(device),
+        "content_pad": context == charset.pad,
+    }
+    stacked = permuted_targets(targets, len(orders), charset.eos, IGNORE)
+
+    image_tokens = model.image_tower(pixels)
+    visual_logits = model.visual_decoder(context, image_tokens, **queries)
+    draft = visual_logits[:, : targets.shape[1]].detach().argmax(-1)
+    captions = [charset.decode(ids) for ids in draft.tolist()]
+    if recipe.caption_corruption:
+        random = Random(int(torch.randint(2**62, (), generator=generator)))
+        captions = corrupt_captions(captions, charset.symbols, recipe.caption_corruption, random)
+    memory, memory_pad = _join(image_tokens, *model.text_tower(captions))
+    cross_logits = model.cross_decoder(context, memory, memory_pad=memory_pad, **queries)
+
+    right = (draft == targets) | (targets == IGNORE)
+    return BranchLosses(
+        visual=_cross_entropy(visual_logits, stacked, recipe.label_smoothing),
+        cross=_cross_entropy(cross_logits, stacked, recipe.label_smoothing),
+        image_tokens=image_tokens,
+        characters=right[targets != IGNORE].float().mean(),
+        words=right.all(1).float().mean(),
+    )
+
+
+def training_loss(model: "CLIP4STR", pixels: Tensor, labels: Sequence[str]) -> Tensor:
+    """What docTR's `model(x, target)["loss"]` is in training mode: both branches with the default recipe -> ()."""
+    return _sum_of_branches(model, pixels, labels, LossRecipe())
+
+
+def validation_loss(model: "CLIP4STR", pixels: Tensor, labels: Sequence[str]) -> Tensor:
+    """What docTR's `model(x, target)["loss"]` is otherwise: both branches, left to right only, teacher-forced -> ()."""
+    return _sum_of_branches(model, pixels, labels, LossRecipe(permutations=1, caption_corruption=0.0))
+
+
+def _sum_of_branches(model: "CLIP4STR", pixels: Tensor, labels: Sequence[str], recipe: LossRecipe) -> Tensor:
+    losses = plm_loss(model, pixels, encode_labels(model, labels), recipe)
+    return recipe.visual_weight * losses.visual + recipe.cross_weight * losses.cross
+
+
+def encode_labels(model: "CLIP4STR", labels: Sequence[str]) -> list[list[int]]:
+    """Labels as ids. Raises ValueError for one that is empty, too long, or has a foreign symbol."""
+    encoded = [model.charset.encode(label) for label in labels]
+    for label, ids in zip(labels, encoded, strict=True):
+        if not 1 <= len(ids) <= model.max_length:
+            raise ValueError(f"labels must have 1..{model.max_length} symbols, got {len(ids)}: {label!r}")
+    return encoded
+
+
+def _join(image_tokens: Tensor, text_tokens: Tensor, text_pad: Tensor) -> tuple[Tensor, Tensor]:
+    """Memory of the cross branch: image tokens, then text tokens, and which of them are padding."""
+    image_pad = torch.zeros(image_tokens.shape[:2], dtype=torch.bool, device=text_pad.device)
+    memory = torch.cat([image_tokens, text_tokens.to(image_tokens.dtype)], dim=1)
+    return memory, torch.cat([image_pad, text_pad], dim=1)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    """(N, Q, C) logits and (N, Q) targets -> mean over all that count, in float32."""
+    counted = targets != IGNORE  # dropped before the softmax: half of the rows are padding or ends
+    return F.cross_entropy(logits[counted].float(), targets[counted], label_smoothing=label_smoothing)
+
+
+def corrupt_captions(captions: Sequence[str], symbols: str, share: float, random: Random) -> list[str]:
+    """Replace characters of a random `share` of the captions by others of the same base letter.
+
+    Late in training the visual branch is nearly always right on what it is trained on; this keeps showing the cross
+    branch captions with the mistakes that it is there to correct: marks and case.
+    """
+    return [_corrupt(one, symbols, random) if random.random() < share else one for one in captions]
+
+
+def _corrupt(caption: str, symbols: str, random: Random) -> str:
+    alike = look_alikes(symbols)
+    open_places = [place for place, symbol in enumerate(caption) if symbol in alike]
+    changed = list(caption)
+    for place in random.sample(open_places, min(len(open_places), random.choice((1, 1, 2)))):
+        changed[place] = random.choice(alike[caption[place]])
+    return "".join(changed)
+
+
+@lru_cache(maxsize=4)
+def look_alikes(symbols: str) -> dict[str, tuple[str, ...]]:
+    """For each symbol that has any: the other symbols of the same base letter, whatever their case and marks."""
+    groups: dict[str, list[str]] = {}
+    for symbol in dict.fromkeys(symbols):
+        base = unicodedata.normalize("NFD", symbol.lower().replace("đ", "d"))[0]
+        groups.setdefault(base, []).append(symbol)
+    return {
+        symbol: tuple(other for other in group if other != symbol)
+        for group in groups.values()
+        for symbol in group
+        if len(group) > 1
+    }

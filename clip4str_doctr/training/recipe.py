@@ -1,0 +1,192 @@
+"""The whole of a training run as one YAML file, read strictly into frozen dataclasses."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """A preset of `clip4str_doctr.config` and the fields of it to change, nested as in `ModelConfig.to_dict`."""
+
+    preset: str
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Rendered words: share of clean ones falls linearly over the first `clean_fraction` of all samples."""
+
+    seed: int
+    batch_size: int
+    pool_batches: int  # batches rendered together, sorted by label length, cut, and shuffled
+    workers: int
+    clean_start: float
+    clean_end: float
+    clean_fraction: float
+    val_seed: int
+    val_words: int  # of each style
+
+
+@dataclass(frozen=True)
+class OptimRecipe:
+    """AdamW with its own learning rates for towers and decoders; EMA of the weights."""
+
+    learning_rate: float
+    tower_factor: float
+    decoder_factor: float
+    betas: tuple[float, float]
+    weight_decay: float
+    clip_norm: float
+    ema_decay: float
+
+
+@dataclass(frozen=True)
+class ScheduleRecipe:
+    """Linear warm-up, then a half cosine; the run ends when samples or hours (if given) are used up."""
+
+    total_samples: int
+    max_hours: float | None
+    warmup: float
+    final_factor: float
+
+
+@dataclass(frozen=True)
+class LossRecipe:
+    """Weights of the three losses and what shapes them; see `clip4str_doctr.training.losses`."""
+
+    permutations: int = 6
+    visual_weight: float = 1.0
+    cross_weight: float = 1.0
+    label_smoothing: float = 0.0
+    caption_corruption: float = 0.1  # share of captions with some characters replaced by look-alikes
+    ctc_weight: float = 1.0
+    ctc_weight_end: float = 0.1
+    ctc_rows: int = 4
+    ctc_steps_per_column: int = 2
+
+
+@dataclass(frozen=True)
+class RunRecipe:
+    """How and where the run is carried out."""
+
+    seed: int
+    precision: str  # "float32", or "bfloat16" for autocast
+    threads: int
+    log_every: int  # steps
+    validate_every: int  # samples
+    checkpoint_minutes: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything `train` needs beside the output folder."""
+
+    model: ModelRecipe
+    data: DataRecipe
+    optim: OptimRecipe
+    schedule: ScheduleRecipe
+    loss: LossRecipe
+    run: RunRecipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries, lists and scalars, as they stand in the YAML file."""
+        values: dict[str, Any] = _plain(asdict(self))
+        return values
+
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe file. Raises ValueError naming an unknown, missing or mistyped key."""
+    import yaml
+
+    with open(path, encoding="utf-8") as file:
+        values = yaml.safe_load(file)
+    try:
+        return recipe_from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
+    """Build a recipe from nested dictionaries. Raises ValueError naming an unknown, missing or mistyped key."""
+    recipe: Recipe = _read(Recipe, values, "")
+    _check(recipe)
+    return recipe
+
+
+def _check(recipe: Recipe) -> None:
+    """Refuse values that would only fail, or quietly do something else, hours later."""
+    shares = {
+        "data.clean_start": recipe.data.clean_start,
+        "data.clean_end": recipe.data.clean_end,
+        "data.clean_fraction": recipe.data.clean_fraction,
+        "schedule.warmup": recipe.schedule.warmup,
+        "schedule.final_factor": recipe.schedule.final_factor,
+        "loss.caption_corruption": recipe.loss.caption_corruption,
+        "loss.label_smoothing": recipe.loss.label_smoothing,
+        "optim.ema_decay": recipe.optim.ema_decay,
+    }
+    for name, share in shares.items():
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"{name} must lie in 0..1, got {share}")
+    counts = {
+        "data.batch_size": recipe.data.batch_size,
+        "data.pool_batches": recipe.data.pool_batches,
+        "data.val_words": recipe.data.val_words,
+        "schedule.total_samples": recipe.schedule.total_samples,
+        "run.threads": recipe.run.threads,
+        "run.log_every": recipe.run.log_every,
+        "run.validate_every": recipe.run.validate_every,
+    }
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+    if recipe.run.precision not in PRECISIONS:
+        raise ValueError(f"run.precision must be one of {', '.join(PRECISIONS)}, got {recipe.run.precision!r}")
+
+
+def _read(kind: Any, values: Any, where: str) -> Any:
+    """Read one dataclass from a mapping; `where` is the dotted path for error messages."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where or 'the recipe'} must be a mapping of keys to values, got {values!r}")
+    hints = get_type_hints(kind)
+    dotted = {str(key): f"{where}.{key}".lstrip(".") for key in [*values, *hints]}
+    unknown = [dotted[str(key)] for key in values if key not in hints]
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]}; known here: {', '.join(hints)}")
+    required = {item.name for item in fields(kind) if item.default is item.default_factory}
+    missing = [dotted[name] for name in hints if name in required and name not in values]
+    if missing:
+        raise ValueError(f"missing key {missing[0]}")
+    return kind(**{name: _value(hints[name], value, dotted[name]) for name, value in values.items()})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """One value of the type its field declares; whole numbers are accepted for floats, nothing else is converted."""
+    if is_dataclass(kind):
+        return _read(kind, value, where)
+    if isinstance(kind, UnionType):
+        if value is None:
+            return None
+        kind = next(one for one in get_args(kind) if one is not type(None))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind == tuple[float, float] and isinstance(value, list) and len(value) == 2:
+        return tuple(_value(float, one, where) for one in value)
+    if kind in (int, float, str) and type(value) is kind:
+        return value
+    if kind == dict[str, Any] and isinstance(value, dict):
+        return value
+    hint = " (YAML wants a dot in 1.0e-3)" if kind is float and isinstance(value, str) else ""
+    raise ValueError(f"{where} must be {getattr(kind, '__name__', kind)}, got {value!r}{hint}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, (tuple, list)) else value

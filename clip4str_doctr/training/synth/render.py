@@ -1,0 +1,280 @@
+"""One rendered word crop from one number."""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from clip4str_doctr.training.synth.backgrounds import (
+    Colour,
+    Pixels,
+    background,
+    contrasting_colours,
+    distinct,
+    smooth_field,
+    tile,
+)
+from clip4str_doctr.training.synth.effects import clean_effects, photo_effects, to_uint8_jpeg
+from clip4str_doctr.training.synth.fonts import FONT_SIZES, Face, load_face, usable_faces
+from clip4str_doctr.training.synth.geometry import Box, Mask, Placement, bend, place
+from clip4str_doctr.training.synth.words import WordSource
+
+__all__ = ["STYLES", "Renderer"]
+
+Style = Literal["clean", "photo", "mixed"]
+Split = Literal["train", "val"]
+STYLES: tuple[Style, ...] = ("clean", "photo", "mixed")
+
+_CLEAN_SHARE = 0.3  # of "mixed"
+# All-capital words in these are not written by anybody, and unreadable.
+_SCRIPT_FAMILIES = frozenset({"great-vibes", "dancing-script", "pacifico"})
+_SIGN_FAMILY_SHARE = {"clean": 0.12, "photo": 0.42}
+
+
+class Renderer:
+    """Vietnamese word crops as pictures, deterministic in (seed, split, style, index).
+
+    style: "clean" (print), "photo" (street signs), "mixed" (30 % clean). split: "train" or "val", which share neither
+    font families nor lexical words. May be pickled; fonts and word lists are loaded when first used.
+    Raises ValueError for another style or split; RuntimeError at the first sample if no fonts are installed.
+    """
+
+    def __init__(self, style: Style, split: Split, seed: int) -> None:
+        if style not in STYLES:
+            raise ValueError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
+        if split not in ("train", "val"):
+            raise ValueError(f'split must be "train" or "val", got {split!r}')
+        self.style, self.split, self.seed = style, split, seed
+        self._words: WordSource | None = None
+        self._families: dict[bool, list[tuple[Face, ...]]] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"style": self.style, "split": self.split, "seed": self.seed}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # the three arguments above
+
+    def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
+        """-> crop (H, W, 3) uint8 RGB, C-contiguous, 8..160 px high; label of 1..25 symbols in NFC, no space."""
+        words = self._load()
+        rng = np.random.default_rng([self.seed, self.split == "val", STYLES.index(self.style), index])
+        clean = self.style == "clean" or (self.style == "mixed" and rng.random() < _CLEAN_SHARE)
+        label = words.draw(rng)
+        face = self._face(rng, clean)
+        if face.capitals_only:
+            label = label.upper()
+        elif face.family in _SCRIPT_FAMILIES and len(label) > 1 and label.isupper() and rng.random() < 0.8:
+            label = label.capitalize()
+        height = _crop_height(rng, clean)
+        canvas, box = _write(rng, words, label, face, height, clean)
+        if not clean and rng.random() < 0.09 and len(label) > 2:
+            canvas, box = bend(rng, canvas, box)
+        placement = place(rng, box, height, clean)
+        crop = _paint(rng, canvas, placement, clean)
+        crop = clean_effects(rng, crop) if clean else photo_effects(rng, crop)
+        return to_uint8_jpeg(rng, crop, *((0.4, 45) if clean else (0.6, 22))), label
+
+    def _load(self) -> WordSource:
+        if self._words is None:
+            by_family = usable_faces(self.split).values()
+            for signs in (False, True):
+                self._families[signs] = [faces for faces in by_family if faces[0].for_signs == signs]
+            self._words = WordSource(self.split, self.seed)
+        return self._words
+
+    def _face(self, rng: np.random.Generator, clean: bool) -> Face:
+        """Families alike, within one: signs are bold, print is regular, few are italic."""
+        signs = rng.random() < _SIGN_FAMILY_SHARE["clean" if clean else "photo"]
+        families = self._families[signs] or self._families[not signs]
+        faces = families[int(rng.random() * len(families))]
+        italic, bold = rng.random() < 0.15, rng.random() < (0.35 if clean else 0.65)
+        fitting = [face for face in faces if face.italic == italic and (face.weight >= 600) == bold] or faces
+        return fitting[int(rng.random() * len(fitting))]
+
+
+def _crop_height(rng: np.random.Generator, clean: bool) -> float:
+    """Height of the crop in pixels: print is small, photographs are of any size."""
+    if clean:
+        return float(11 * (44 / 11) ** rng.random())
+    return float(15 * (100 / 15) ** rng.random())
+
+
+def _write(
+    rng: np.random.Generator, words: WordSource, label: str, face: Face, height: float, clean: bool
+) -> tuple[Mask, Box]:
+    """Draw the label and sometimes its neighbours -> ink (H, W) 0..255 and the label's box in it."""
+    size = next((size for size in FONT_SIZES if size >= height * 0.75), FONT_SIZES[-1])
+    font = load_face(face, size)
+    spacing = 0.0
+    if rng.random() < (0.05 if clean else 0.16):
+        spacing = size * (0.25 * rng.random() if rng.random() < 0.75 else -0.05 * rng.random())
+    advance = font.getlength(label) + spacing * (len(label) - 1)
+    left, top, right, bottom = font.getbbox(label, anchor="ls")
+    right += spacing * (len(label) - 1)
+    pad_x, pad_y = int(0.7 * size) + 2, int(0.55 * size) + 2
+    x, y = pad_x - left, pad_y - top
+    image = Image.new("L", (int(right - left) + 2 * pad_x, int(bottom - top) + 2 * pad_y))
+    draw = ImageDraw.Draw(image)
+    if rng.random() < (0.35 if clean else 0.22):
+        _write_neighbours(rng, words, draw, font, (x, y, x + advance), size, clean)
+    _draw_spaced(draw, (x, y), label, font, spacing)
+    return np.asarray(image), (left + x, top + y, right + x, bottom + y)
+
+
+def _draw_spaced(
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, font: ImageFont.FreeTypeFont, spacing: float
+) -> None:
+    if not spacing:
+        draw.text(at, text, fill=255, font=font, anchor="ls")
+        return
+    for count, symbol in enumerate(text):
+        # Kerned as in the whole word: the length of what stands before, with this symbol, less this symbol.
+        x = at[0] + font.getlength(text[: count + 1]) - font.getlength(symbol) + spacing * count
+        draw.text((x, at[1]), symbol, fill=255, font=font, anchor="ls")
+
+
+def _write_neighbours(
+    rng: np.random.Generator,
+    words: WordSource,
+    draw: ImageDraw.ImageDraw,
+    font: ImageFont.FreeTypeFont,
+    line: tuple[float, float, float],
+    size: int,
+    clean: bool,
+) -> None:
+    """Words left and right at a space's distance, lines above and below; the crop will cut them."""
+    left, baseline, right = line
+    gap = size * (0.22 + 0.3 * rng.random())
+    where = rng.random()
+    if where < 0.65:
+        side = rng.random()
+        if side < 0.7:
+            draw.text((left - gap, baseline), words.frequent(rng), fill=255, font=font, anchor="rs")
+        if side > 0.3:
+            draw.text((right + gap, baseline), words.frequent(rng), fill=255, font=font, anchor="ls")
+    if where > 0.45:
+        pitch = size * (1.1 + 0.45 * rng.random())
+        for direction in (-1, 1):
+            if rng.random() < 0.7:
+                text = " ".join(words.frequent(rng) for _ in range(3))
+                middle = (left + right) / 2 + size * rng.standard_normal()
+                draw.text((middle, baseline + direction * pitch), text, fill=255, font=font, anchor="ms")
+
+
+def _paint(rng: np.random.Generator, ink: Mask, placement: Placement, clean: bool) -> Pixels:
+    """Ink, outline and shadow in the crop's plane, over a background -> (H, W, 3) float32, 0..255."""
+    height, width = placement.height, placement.width
+    paper, colour = contrasting_colours(rng, clean)
+    layers: list[tuple[Mask, Colour]] = []
+    if not clean:
+        ink, layers = _decorations(rng, ink, paper, colour)
+    stack = np.dstack([ink, *(mask for mask, _ in layers)]) if layers else ink
+    warped = cv2.warpPerspective(stack, placement.homography, (width, height), flags=cv2.INTER_LINEAR)
+    warped = warped.reshape(height, width, -1)
+    crop = background(rng, height, width, paper, clean)
+    if rng.random() < (0.10 if clean else 0.2):
+        crop = _sign_parts(rng, crop, placement, colour, clean)
+    for number, (_, layer_colour) in enumerate(layers, start=1):
+        share = warped[..., number, None].astype(np.float32) * np.float32(1 / 255)
+        crop += share * (layer_colour - crop)
+    share = warped[..., 0, None].astype(np.float32) * np.float32(1 / 255)
+    if clean:
+        return np.asarray(crop + share * (colour - crop), np.float32)
+    if rng.random() < 0.06:
+        share *= np.float32(0.7 + 0.2 * rng.random())  # worn or translucent
+    return np.asarray(crop + share * (_letter_surface(rng, colour, height, width) - crop), np.float32)
+
+
+def _letter_surface(rng: np.random.Generator, colour: Colour, height: int, width: int) -> Pixels:
+    """What the letters are made of: paint mostly, sometimes a gradient, marble, wood, metal."""
+    draw = rng.random()
+    if draw < 0.6:
+        return colour
+    if draw < 0.82:
+        return colour + (smooth_field(rng, height, width, 3 if draw < 0.68 else 1, 2) - 0.5) * (40 + 60 * rng.random())
+    names = ("marble", "wood", "brushed", "clouds", "blobs", "leaves", "paper", "slats")
+    pattern = tile(rng, names[int(rng.random() * len(names))], height, width)
+    return colour + (pattern * (8 + 32 * rng.random()))[..., None]
+
+
+def _decorations(
+    rng: np.random.Generator, ink: Mask, paper: Colour, colour: Colour
+) -> tuple[Mask, list[tuple[Mask, Colour]]]:
+    """-> ink made bolder or thinner, and the layers to paint under it, lowest first."""
+    size = ink.shape[0]
+    step = max(size // 40, 1)
+    draw = rng.random()
+    if draw < 0.10:
+        ink = cv2.dilate(ink, _disc(step + 1))
+    elif draw < 0.13 and size > 50:
+        ink = cv2.erode(ink, np.ones((2, 2), np.uint8))
+    layers: list[tuple[Mask, Colour]] = []
+    draw = rng.random()
+    dark = float(colour.mean()) < 128
+    other = np.full(3, 250 - 40 * rng.random() if dark else 40 * rng.random(), np.float32)
+    if rng.random() < 0.3:
+        drawn = rng.random(3, dtype=np.float32) * 255
+        other = drawn if distinct(drawn, colour) else other
+    reach = step * (1 + int(rng.random() * 2.4))
+    if draw < 0.10:  # drop shadow
+        shade = cv2.GaussianBlur(_shifted(rng, ink, reach), (0, 0), 0.5 + step * 2 * rng.random())
+        layers.append((shade, paper * np.float32(0.2 + 0.4 * rng.random())))
+    elif draw < 0.17:  # solid letters
+        side = colour * np.float32(0.15 + 0.3 * rng.random())
+        layers.append((_extruded(rng, ink, reach + step), side if distinct(side, colour) else other))
+    elif draw < 0.20:  # lamp light
+        glow = cv2.GaussianBlur(ink, (0, 0), 3.0 * step)
+        layers.append((np.asarray(np.minimum(glow.astype(np.uint16) * 2, 255), np.uint8), (colour + 255) / 2))
+        return ink, layers
+    if draw > 0.86 or (draw < 0.17 and rng.random() < 0.2):
+        layers.append((cv2.dilate(ink, _disc(reach)), other))
+    elif draw > 0.845 and size > 60:  # hollow letters
+        ink = cv2.subtract(cv2.dilate(ink, _disc(step)), cv2.erode(ink, _disc(1)))
+    return np.asarray(ink, np.uint8), layers
+
+
+def _disc(radius: int) -> npt.NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8)
+
+
+def _shifted(rng: np.random.Generator, ink: Mask, reach: int) -> Mask:
+    dx, dy = (int(round((2 * rng.random() - 1) * 2 * reach)) for _ in range(2))
+    move = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
+    return np.asarray(cv2.warpAffine(ink, move, (ink.shape[1], ink.shape[0]), flags=cv2.INTER_NEAREST), np.uint8)
+
+
+def _extruded(rng: np.random.Generator, ink: Mask, reach: int) -> Mask:
+    """The ink swept along a short line: the side of solid letters."""
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
+    end = tuple(int(round(reach + (reach if rng.random() < 0.5 else -reach) * rng.random())) for _ in range(2))
+    cv2.line(kernel, (reach, reach), (end[0], end[1]), 1)
+    return np.asarray(cv2.dilate(ink, kernel), np.uint8)
+
+
+def _sign_parts(rng: np.random.Generator, crop: Pixels, placement: Placement, colour: Colour, clean: bool) -> Pixels:
+    """A rule under the word, a frame around it, or the end of the sign at one side of the crop."""
+    height, width = placement.height, placement.width
+    left, top, right, bottom = (int(round(value)) for value in placement.word)
+    thick = 1 + int(rng.random() * height / 24)
+    ink = tuple(float(value) for value in colour)
+    kind = rng.random()
+    if kind < 0.3:
+        y = min(bottom + 1 + int(rng.random() * height / 12), height - 1)
+        cv2.line(crop, (-1, y), (width, y), ink, thick if not clean else 1)
+    elif kind < 0.55:
+        gap = 1 + int(rng.random() * height / 10) + thick
+        cv2.rectangle(crop, (left - gap, top - gap), (right + gap, bottom + gap), ink, thick if not clean else 1)
+    else:
+        beyond = (rng.random(3) * 255).astype(np.float32)
+        side = int(rng.random() * 4)
+        if side == 0:
+            crop[: max(top, 0)] = beyond
+        elif side == 1:
+            crop[max(bottom + 1, 0) :] = beyond
+        elif side == 2:
+            crop[:, : max(left - 1, 0)] = beyond
+        else:
+            crop[:, max(right + 1, 0) :] = beyond
+    return crop

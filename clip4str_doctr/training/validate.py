@@ -1,0 +1,78 @@
+"""How well a model reads: word accuracy and 1-NED over a fixed set of crops."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares in 0..1 over all words; none is ever dropped.
+
+    cased, uncased: whole words right (NFC). ned: mean of 1 - edit distance / length of the longer string.
+    visual: cased, of the visual branch alone.
+    """
+
+    cased: float
+    uncased: float
+    ned: float
+    visual: float
+
+
+def score(
+    model: CLIP4STR, crops: Sequence[npt.NDArray[np.uint8]], labels: Sequence[str], batch_size: int = 128
+) -> Scores:
+    """Read the crops by the model's own decoding and compare with the labels. The model must be in eval mode."""
+    answers, drafts = read_both_branches(model, crops, batch_size)
+    truth = [unicodedata.normalize("NFC", label) for label in labels]
+    return Scores(
+        cased=_share(answers, truth),
+        uncased=_share([one.casefold() for one in answers], [one.casefold() for one in truth]),
+        ned=float(np.mean([similarity(answer, label) for answer, label in zip(answers, truth, strict=True)])),
+        visual=_share(drafts, truth),
+    )
+
+
+@torch.inference_mode()
+def read_both_branches(
+    model: CLIP4STR, crops: Sequence[npt.NDArray[np.uint8]], batch_size: int
+) -> tuple[list[str], list[str]]:
+    """-> the model's answers, and the answers of its visual branch alone."""
+    preprocess = Preprocess(model.config.image_tower.image_size, model.config.preprocess)
+    device = next(model.parameters()).device
+    answers: list[str] = []
+    drafts: list[str] = []
+    for start in range(0, len(crops), batch_size):
+        reading = model.read(preprocess(crops[start : start + batch_size]).to(device))
+        ids = reading.answer(model.charset.eos).argmax(-1).tolist()
+        answers += [model.charset.decode(word) for word in ids]
+        drafts += reading.stages[-1].captions
+    return answers, drafts
+
+
+def _share(answers: Sequence[str], truth: Sequence[str]) -> float:
+    return sum(answer == label for answer, label in zip(answers, truth, strict=True)) / len(truth)
+
+
+def similarity(answer: str, label: str) -> float:
+    """1 - edit distance / length of the longer string; 1.0 for two empty strings."""
+    longest = max(len(answer), len(label))
+    return 1.0 - edit_distance(answer, label) / longest if longest else 1.0
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Levenshtein distance."""
+    previous = list(range(len(second) + 1))
+    for row, one in enumerate(first, start=1):
+        current = [row]
+        for column, other in enumerate(second, start=1):
+            current.append(min(previous[column] + 1, current[column - 1] + 1, previous[column - 1] + (one != other)))
+        previous = current
+    return previous[-1]

@@ -1,0 +1,210 @@
+"""Whole training runs of a micro model on words drawn as random blocks: data, learning, resuming, signals, logs."""
+
+import json
+import os
+import random
+import signal
+import threading
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from clip4str_doctr.config import HALF_NORMALIZATION
+from clip4str_doctr.preprocess import Preprocess
+from clip4str_doctr.training import loop
+from clip4str_doctr.training.data import Pools, batches_from, clean_share, sample_style
+from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
+from clip4str_doctr.training.optim import build_optimizer
+from clip4str_doctr.training.recipe import OptimRecipe, Recipe, load_recipe
+from clip4str_doctr.training.validate import score
+
+SYMBOLS = "aáàâbđe"
+RECIPE = Path(__file__).parents[2] / "configs" / "clip4str_vn_tiny.yaml"
+MICRO = {
+    "symbols": SYMBOLS,
+    "image_tower": {
+        "image_size": [16, 64],
+        "stem_widths": [16, 32],
+        "width": 32,
+        "layers": 1,
+        "heads": 2,
+        "output_dim": 32,
+    },
+    "text_tower": {"width": 32, "layers": 1, "heads": 2, "output_dim": 32},
+    "decoder": {"width": 32, "heads": 2, "mlp_width": 64},
+    "decode": {"max_symbols": 6},
+}
+
+
+class Blocks:
+    """A word as a row of random 12 x 8 blocks, one pattern a symbol."""
+
+    def __init__(self, style: str, split: str, seed: int) -> None:
+        self.key = f"{style} {split} {seed}"
+        self.patterns = np.random.default_rng(0).integers(0, 256, (len(SYMBOLS), 12, 8, 3), dtype=np.uint8)
+
+    def draw(self, label: str) -> npt.NDArray[np.uint8]:
+        canvas = np.full((16, 64, 3), 255, np.uint8)
+        for place, symbol in enumerate(label):
+            canvas[2:14, 10 * place + 2 : 10 * place + 10] = self.patterns[SYMBOLS.index(symbol)]
+        return canvas
+
+    def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
+        drawn = random.Random(f"{self.key} {index}")
+        label = "".join(drawn.choice(SYMBOLS) for _ in range(drawn.randint(1, 6)))
+        return self.draw(label), label
+
+
+def micro_recipe(**run: Any) -> Recipe:
+    recipe = load_recipe(RECIPE)
+    return replace(
+        recipe,
+        model=replace(recipe.model, overrides=MICRO),
+        data=replace(recipe.data, batch_size=4, pool_batches=3, workers=0, val_words=4),
+        schedule=replace(recipe.schedule, total_samples=48, max_hours=None),
+        run=replace(recipe.run, threads=1, precision="float32", **{"log_every": 1, "validate_every": 24, **run}),
+    )
+
+
+@pytest.fixture
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# Data
+
+
+def micro_pools(workers: int) -> Pools:
+    return Pools((16, 64), 48, replace(micro_recipe().data, workers=workers), Blocks)
+
+
+def test_batches_are_of_similar_length_and_cover_every_sample_once() -> None:
+    batches = list(islice(batches_from(0, micro_pools(0)), 3))
+    drawn = [sample_style(index, 48, micro_recipe().data) for index in range(12)]
+    expected = [Blocks(style, "train", 1).sample(index)[1] for index, style in enumerate(drawn)]
+    assert sorted(label for batch in batches for label in batch.labels) == sorted(expected)
+    ranges = sorted((min(map(len, batch.labels)), max(map(len, batch.labels))) for batch in batches)
+    assert all(one[1] <= other[0] for one, other in zip(ranges, ranges[1:], strict=False))
+    assert batches[0].pixels.shape == (4, 16, 64, 3) and batches[0].pixels.dtype == torch.uint8
+
+
+def test_batches_depend_on_their_number_only() -> None:
+    plain = list(islice(batches_from(0, micro_pools(0)), 7))
+    later = list(islice(batches_from(4, micro_pools(0)), 3))
+    worked = list(islice(batches_from(0, micro_pools(1)), 7))
+    for batch, other in [*zip(plain[4:], later, strict=True), *zip(plain, worked, strict=True)]:
+        assert batch.labels == other.labels and torch.equal(batch.pixels, other.pixels)
+
+
+def test_share_of_clean_words_falls() -> None:
+    data = replace(micro_recipe().data, clean_start=1.0, clean_end=0.3, clean_fraction=0.5)
+    assert [clean_share(index, 1000, data) for index in (0, 250, 500, 900)] == pytest.approx([1.0, 0.65, 0.3, 0.3])
+    styles = [sample_style(index, 1000, data) for index in range(500, 1000)]
+    assert 0.2 < styles.count("clean") / 500 < 0.4
+    assert sample_style(0, 1000, data) == "clean"
+
+
+# The run
+
+
+def test_overfits_a_handful_of_words_and_reads_them_back(one_thread: None) -> None:
+    blocks = Blocks("clean", "train", 0)
+    labels = ["a", "bá", "đeà", "baab", "eâđáa", "aàáâbđ"]
+    crops = [blocks.draw(label) for label in labels]
+    model = loop.TrainingRun(micro_recipe()).model
+    pixels = Preprocess((16, 64), HALF_NORMALIZATION)(crops)
+    encoded = [model.charset.encode(label) for label in labels]
+    head = CTCHead(32, len(SYMBOLS), rows=4, steps=2)
+    optimizer = build_optimizer(model, head, OptimRecipe(3e-3, 1.0, 1.0, (0.9, 0.98), 0.01, 5.0, 0.9))
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"]
+    first: float | None = None
+    for _ in range(150):
+        losses = plm_loss(model, pixels, encoded, LossRecipe())
+        total = losses.visual + losses.cross + head.loss(losses.image_tokens, encoded)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        first = first or float(total.detach())
+    assert first is not None and float(total.detach()) < 0.3 * first
+    scores = score(model.eval(), crops, labels)
+    assert scores.cased == scores.uncased == scores.ned == scores.visual == 1.0
+
+
+def test_run_resumes_bit_equal(tmp_path: Path, one_thread: None) -> None:
+    recipe = micro_recipe()
+    whole, halved = loop.TrainingRun(recipe), loop.TrainingRun(recipe)
+    pools = micro_pools(0)
+    for batch in islice(batches_from(0, pools), 8):
+        whole.advance(batch)
+    for batch in islice(batches_from(0, pools), 4):
+        halved.advance(batch)
+    loop.save_checkpoint(halved, tmp_path / loop.CHECKPOINT)
+    torch.manual_seed(99)
+    resumed = loop.TrainingRun(recipe)
+    resumed.load_state_dict(torch.load(tmp_path / loop.CHECKPOINT, weights_only=True))
+    for batch in islice(batches_from(resumed.step, pools), 4):
+        resumed.advance(batch)
+    assert resumed.step == whole.step == 8
+    for ours, theirs in ((resumed.model, whole.model), (resumed.ctc_head, whole.ctc_head)):
+        for one, other in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+            assert torch.equal(one, other)
+    for name, tensor in whole.average.weights.items():
+        assert torch.equal(resumed.average.weights[name], tensor)
+
+
+def test_checkpoint_of_another_recipe_is_refused() -> None:
+    recipe = micro_recipe()
+    state = loop.TrainingRun(recipe).state_dict()
+    other = replace(recipe, optim=replace(recipe.optim, learning_rate=5e-4), run=replace(recipe.run, log_every=7))
+    with pytest.raises(ValueError, match=r"another optim\.learning_rate; use a new output folder"):
+        loop.TrainingRun(other).load_state_dict(state)
+
+
+def test_train_runs_to_its_end_logs_and_exports(tmp_path: Path, monkeypatch: Any, one_thread: None) -> None:
+    exported: list[tuple[Path, Path]] = []
+    monkeypatch.setattr(loop, "export", lambda checkpoint, folder: exported.append((checkpoint, folder)))
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    assert exported == [(tmp_path / loop.CHECKPOINT, tmp_path / loop.WEIGHTS)]
+    lines = [json.loads(line) for line in (tmp_path / loop.LOG).read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    assert [line["samples"] for line in steps] == list(range(4, 49, 4))
+    assert {"loss", "visual", "cross", "ctc", "characters", "lr", "images_per_second"} <= steps[0].keys()
+    scores = [line for line in lines if line["kind"] == "validation"]
+    assert [line["samples"] for line in scores] == [24, 48]
+    assert set(scores[0]["clean"]) == set(scores[0]["photo"]) == {"cased", "uncased", "ned", "visual"}
+
+
+def test_signal_saves_a_checkpoint_and_the_run_goes_on(tmp_path: Path, monkeypatch: Any, one_thread: None) -> None:
+    monkeypatch.setattr(loop, "export", lambda checkpoint, folder: None)
+    recipe = micro_recipe(validate_every=10_000)
+    recipe = replace(recipe, schedule=replace(recipe.schedule, total_samples=40_000))
+    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    assert not loop.train(recipe, tmp_path, Blocks)
+    timer.join()
+    reached = torch.load(tmp_path / loop.CHECKPOINT, weights_only=True)["step"]
+    assert 0 < reached < 10_000
+    assert not (tmp_path / "checkpoint.partial").exists()
+    run = loop.TrainingRun(recipe)
+    run.load_state_dict(torch.load(tmp_path / loop.CHECKPOINT, weights_only=True))
+    assert run.step == reached and run.active_seconds > 0
+
+
+def test_model_overrides_are_strict() -> None:
+    model = load_recipe(RECIPE).model
+    assert loop.model_config(model).arch == "clip4str_vn_tiny"
+    assert loop.model_config(replace(model, overrides=MICRO)).decode.max_symbols == 6
+    with pytest.raises(ValueError, match="depth"):
+        loop.model_config(replace(model, overrides={"decoder": {"depth": 2}}))
+    with pytest.raises(ValueError, match=r"model\.preset must be one of"):
+        loop.model_config(replace(model, preset="clip4str_vn_huge"))
