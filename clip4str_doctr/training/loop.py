@@ -45,15 +45,25 @@ from clip4str_doctr.training.optim import (
     set_learning_rate,
 )
 from clip4str_doctr.training.recipe import ModelRecipe, Recipe, load_recipe, recipe_from_dict
-from clip4str_doctr.training.validate import score
+from clip4str_doctr.training.validate import STYLES, score
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 WEIGHTS = "weights"
-STYLES = ("clean", "photo")
 MAX_SKIPPED = 20
+# What may change when a run goes on: how it is carried out and reported, and how much time it may take.
+FREE_KEYS = frozenset(
+    (
+        "data.workers",
+        "schedule.max_hours",
+        "run.threads",
+        "run.log_every",
+        "run.validate_every",
+        "run.checkpoint_minutes",
+    )
+)
 
 
 def train(recipe: Recipe, out: str | Path, factory: SamplesFactory = default_samples) -> bool:
@@ -195,14 +205,11 @@ class TrainingRun:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raises ValueError if the checkpoint was written by another recipe; how the run is logged may change."""
+        """Raises ValueError if the checkpoint was written by another recipe; FREE_KEYS may differ."""
         theirs, ours = recipe_from_dict(state["recipe"]).to_dict(), self.recipe.to_dict()
-        for key in ("threads", "log_every", "validate_every", "checkpoint_minutes"):
-            theirs["run"].pop(key), ours["run"].pop(key)
-        theirs["data"].pop("workers"), ours["data"].pop("workers")
-        differing = [f"{part}.{key}" for part in ours for key in ours[part] if ours[part][key] != theirs[part].get(key)]
-        if differing:
-            raise ValueError(f"the checkpoint was made with another {', '.join(differing)}; use a new output folder")
+        differing = [f"{part}.{key}" for part in ours for key in ours[part] if ours[part][key] != theirs[part][key]]
+        if fixed := [key for key in differing if key not in FREE_KEYS]:
+            raise ValueError(f"the checkpoint was made with another {', '.join(fixed)}; use a new output folder")
         self.model.load_state_dict(state["model"])
         self.ctc_head.load_state_dict(state["ctc_head"])
         self.average.load_state_dict(state["average"])

@@ -23,6 +23,8 @@ from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
 from clip4str_doctr.training.optim import build_optimizer
 from clip4str_doctr.training.recipe import OptimRecipe, Recipe, load_recipe
 from clip4str_doctr.training.validate import score
+from clip4str_doctr.weight_card import read_card
+from clip4str_doctr.weights import load_model
 
 SYMBOLS = "aáàâbđe"
 RECIPE = Path(__file__).parents[2] / "configs" / "clip4str_vn_tiny.yaml"
@@ -170,11 +172,8 @@ def test_checkpoint_of_another_recipe_is_refused() -> None:
         loop.TrainingRun(other).load_state_dict(state)
 
 
-def test_train_runs_to_its_end_logs_and_exports(tmp_path: Path, monkeypatch: Any, one_thread: None) -> None:
-    exported: list[tuple[Path, Path]] = []
-    monkeypatch.setattr(loop, "export", lambda checkpoint, folder: exported.append((checkpoint, folder)))
+def test_train_runs_to_its_end_logs_and_exports(tmp_path: Path, one_thread: None) -> None:
     assert loop.train(micro_recipe(), tmp_path, Blocks)
-    assert exported == [(tmp_path / loop.CHECKPOINT, tmp_path / loop.WEIGHTS)]
     lines = [json.loads(line) for line in (tmp_path / loop.LOG).read_text().splitlines()]
     steps = [line for line in lines if line["kind"] == "train"]
     assert [line["samples"] for line in steps] == list(range(4, 49, 4))
@@ -182,6 +181,23 @@ def test_train_runs_to_its_end_logs_and_exports(tmp_path: Path, monkeypatch: Any
     scores = [line for line in lines if line["kind"] == "validation"]
     assert [line["samples"] for line in scores] == [24, 48]
     assert set(scores[0]["clean"]) == set(scores[0]["photo"]) == {"cased", "uncased", "ned", "visual"}
+    card = read_card(tmp_path / loop.WEIGHTS)
+    assert card.dtype == "float16" and card.data is not None and card.data.startswith("48 ")
+    assert card.metrics["validation"]["clean"] == scores[-1]["clean"]
+    assert load_model(tmp_path / loop.WEIGHTS).config.symbols == SYMBOLS
+
+
+def test_gradients_that_are_not_finite_are_skipped_but_not_for_ever(monkeypatch: Any, one_thread: None) -> None:
+    run = loop.TrainingRun(micro_recipe())
+    before = [one.clone() for one in run.model.parameters()]
+    batch = next(batches_from(0, micro_pools(0)))
+    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("nan")))
+    run.advance(batch)
+    assert run.step == 1 and run.average.updates == 0
+    assert all(torch.equal(one, other) for one, other in zip(before, run.model.parameters(), strict=True))
+    with pytest.raises(FloatingPointError, match="lower optim.learning_rate"):
+        for _ in range(loop.MAX_SKIPPED):
+            run.advance(batch)
 
 
 def test_signal_saves_a_checkpoint_and_the_run_goes_on(tmp_path: Path, monkeypatch: Any, one_thread: None) -> None:

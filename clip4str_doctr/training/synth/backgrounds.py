@@ -12,6 +12,10 @@ Colour = npt.NDArray[np.float32]  # (3,) RGB, 0..255
 Pixels = npt.NDArray[np.float32]  # (H, W, 3) or (H, W), 0..255
 
 _TILE = 512
+_TEXTURES = (
+    "clouds", "blobs", "wood", "brushed", "stripes", "diagonal", "checks", "bricks", "slats", "marble", "paper",
+    "leaves",
+)  # fmt: skip
 _RED_GREEN_BLUE = np.array([0.299, 0.587, 0.114], np.float32)
 # Sign makers' colours: red, orange, yellow, green, cyan, blue, dark blue, purple, pink, brown as (hue, sat, value).
 _SIGN_HSV = (
@@ -97,6 +101,21 @@ def distinct(one: Colour, two: Colour) -> bool:
     return brightness > 55 or (brightness > 28 and float(np.abs(one - two).max()) > 140)
 
 
+def _usual_pair(rng: np.random.Generator) -> tuple[Colour, Colour]:
+    """(paper, ink) as sign makers mostly choose: white, yellow, black with one strong colour, either way round."""
+    jitter = rng.standard_normal(4)
+    hue = (0, 2, 10, 28, 120, 145, 205, 220, 235, 330)[int(rng.random() * 10)]
+    strong = _hsv(hue + 5 * jitter[0], 0.75 + 0.25 * rng.random(), min(max(0.62 + 0.16 * jitter[1], 0.3), 0.95))
+    draw = rng.random()
+    if draw < 0.5:
+        light = np.asarray(np.clip(240 + 10 * jitter[2] + 4 * jitter[1:], 190, 255), np.float32)
+    else:
+        light = _hsv(52 + 5 * jitter[2], 0.35 + 0.6 * rng.random(), min(0.95 + 0.04 * jitter[3], 1.0))
+    if rng.random() < 0.25:
+        strong = np.asarray(np.clip(24 + 14 * jitter[0] + 4 * jitter[1:], 0, 70), np.float32)
+    return (light, strong) if rng.random() < 0.5 else (strong, light)
+
+
 def contrasting_colours(rng: np.random.Generator, clean: bool) -> tuple[Colour, Colour]:
     """(paper, ink) with a contrast floor, both polarities."""
     if clean:
@@ -110,6 +129,10 @@ def contrasting_colours(rng: np.random.Generator, clean: bool) -> tuple[Colour, 
             if not distinct(paper, ink):
                 ink = ink * 0.2
         return (ink, paper) if rng.random() < 0.15 else (paper, ink)
+    if rng.random() < 0.4:
+        paper, ink = _usual_pair(rng)
+        if distinct(paper, ink):
+            return paper, ink
     paper = _sign_colour(rng)
     for _ in range(8):
         ink = _sign_colour(rng)
@@ -137,8 +160,7 @@ def background(rng: np.random.Generator, height: int, width: int, paper: Colour,
     elif kind < 0.62:
         ground += (smooth_field(rng, height, width, 3, 2 + int(rng.random() * 4)) - 0.5) * (30 + 60 * rng.random())
     elif kind < 0.86:
-        names = ("clouds", "blobs", "wood", "brushed", "stripes", "diagonal", "checks", "bricks", "slats", "marble", "paper", "leaves")
-        name = names[int(rng.random() * len(names))]
+        name = _TEXTURES[int(rng.random() * len(_TEXTURES))]
         pattern = tile(rng, name, height, width)
         if rng.random() < 0.3:
             pattern = tile(rng, name, width, height).T

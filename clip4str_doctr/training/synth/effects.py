@@ -2,14 +2,15 @@
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from clip4str_doctr.training.synth.backgrounds import Pixels, smooth_field, tile
 
 __all__ = ["clean_effects", "photo_effects", "to_uint8_jpeg"]
 
 
-def photo_effects(rng: np.random.Generator, crop: Pixels) -> Pixels:
-    """Light, lens and sensor of a street photograph."""
+def photo_effects(rng: np.random.Generator, crop: Pixels, contrast: float) -> Pixels:
+    """Light, lens and sensor of a street photograph. contrast: of ink and paper, 0..255; little is left as it is."""
     height, width = crop.shape[:2]
     if rng.random() < 0.35:
         crop = crop * (1 + (smooth_field(rng, height, width, 1, 2) - 0.6) * (0.15 + 0.45 * rng.random()))
@@ -20,19 +21,22 @@ def photo_effects(rng: np.random.Generator, crop: Pixels) -> Pixels:
     if rng.random() < 0.03:
         crop = _wire(rng, crop)
     if rng.random() < 0.55:
-        contrast, brightness = 0.6 + 0.5 * rng.random(), 22 * rng.standard_normal()
-        crop = (crop - 127) * np.float32(contrast) + np.float32(127 + brightness)
+        gain, brightness = 0.5 + 0.6 * rng.random(), 22 * rng.standard_normal()
+        gain = max(gain, min(50 / max(contrast, 1), 1.0))
+        contrast *= gain
+        crop = (crop - 127) * np.float32(gain) + np.float32(127 + brightness)
     if rng.random() < 0.25:
         crop = crop * (1 + 0.08 * rng.standard_normal(3)).astype(np.float32)
     blur = rng.random()
     if blur < 0.40:
-        crop = cv2.GaussianBlur(crop, (0, 0), 0.3 + max(height - 8, 4) * 0.032 * rng.random() ** 1.5)
+        sigma = 0.3 + max(height - 10, 3) * 0.03 * rng.random() ** 1.5
+        crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), sigma), np.float32)
     elif blur < 0.48 and height > 20:
         crop = _motion_blur(rng, crop)
     if rng.random() < 0.15 and height > 18:
         crop = _low_resolution(rng, crop)
     if rng.random() < 0.6:
-        crop = _sensor_noise(rng, crop, 14)
+        crop = _sensor_noise(rng, crop, min(14.0, 0.16 * contrast))
     if rng.random() < 0.06:
         crop = crop + 1.2 * (crop - cv2.GaussianBlur(crop, (0, 0), 1.2))  # sharpening by the camera
     return crop
@@ -43,7 +47,8 @@ def clean_effects(rng: np.random.Generator, crop: Pixels) -> Pixels:
     height = crop.shape[0]
     draw = rng.random()
     if draw < 0.35:
-        crop = cv2.GaussianBlur(crop, (0, 0), 0.3 + min(0.025 * height, 0.9) * rng.random())
+        sigma = 0.3 + min(0.025 * height, 0.9) * rng.random()
+        crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), sigma), np.float32)
     elif draw < 0.42 and height > 22:
         crop = _low_resolution(rng, crop)
     if rng.random() < 0.3:
@@ -56,14 +61,14 @@ def clean_effects(rng: np.random.Generator, crop: Pixels) -> Pixels:
     return crop
 
 
-def to_uint8_jpeg(rng: np.random.Generator, crop: Pixels, share: float, lowest: int) -> np.ndarray:
+def to_uint8_jpeg(rng: np.random.Generator, crop: Pixels, share: float, lowest: int) -> npt.NDArray[np.uint8]:
     """-> (H, W, 3) uint8, with probability `share` through JPEG of quality lowest..95."""
     pixels = np.clip(crop, 0, 255).astype(np.uint8)
     if rng.random() < share:
         quality = int(lowest + (96 - lowest) * rng.random())
         done, data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, quality))
         assert done
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return np.ascontiguousarray(pixels)
 
 

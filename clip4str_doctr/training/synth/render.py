@@ -5,7 +5,6 @@ from typing import Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
 
 from clip4str_doctr.training.synth.backgrounds import (
     Colour,
@@ -17,9 +16,10 @@ from clip4str_doctr.training.synth.backgrounds import (
     tile,
 )
 from clip4str_doctr.training.synth.effects import clean_effects, photo_effects, to_uint8_jpeg
-from clip4str_doctr.training.synth.fonts import FONT_SIZES, Face, load_face, usable_faces
-from clip4str_doctr.training.synth.geometry import Box, Mask, Placement, bend, place
+from clip4str_doctr.training.synth.fonts import Face, usable_faces
+from clip4str_doctr.training.synth.geometry import Mask, Placement, bend, place
 from clip4str_doctr.training.synth.words import WordSource
+from clip4str_doctr.training.synth.writing import write
 
 __all__ = ["STYLES", "Renderer"]
 
@@ -68,12 +68,12 @@ class Renderer:
         elif face.family in _SCRIPT_FAMILIES and len(label) > 1 and label.isupper() and rng.random() < 0.8:
             label = label.capitalize()
         height = _crop_height(rng, clean)
-        canvas, box = _write(rng, words, label, face, height, clean)
+        canvas, box = write(rng, label, face, height, clean, lambda: words.frequent(rng))
         if not clean and rng.random() < 0.09 and len(label) > 2:
             canvas, box = bend(rng, canvas, box)
         placement = place(rng, box, height, clean)
-        crop = _paint(rng, canvas, placement, clean)
-        crop = clean_effects(rng, crop) if clean else photo_effects(rng, crop)
+        crop, contrast = _paint(rng, canvas, placement, clean)
+        crop = clean_effects(rng, crop) if clean else photo_effects(rng, crop, contrast)
         return to_uint8_jpeg(rng, crop, *((0.4, 45) if clean else (0.6, 22))), label
 
     def _load(self) -> WordSource:
@@ -101,72 +101,14 @@ def _crop_height(rng: np.random.Generator, clean: bool) -> float:
     return float(15 * (100 / 15) ** rng.random())
 
 
-def _write(
-    rng: np.random.Generator, words: WordSource, label: str, face: Face, height: float, clean: bool
-) -> tuple[Mask, Box]:
-    """Draw the label and sometimes its neighbours -> ink (H, W) 0..255 and the label's box in it."""
-    size = next((size for size in FONT_SIZES if size >= height * 0.75), FONT_SIZES[-1])
-    font = load_face(face, size)
-    spacing = 0.0
-    if rng.random() < (0.05 if clean else 0.16):
-        spacing = size * (0.25 * rng.random() if rng.random() < 0.75 else -0.05 * rng.random())
-    advance = font.getlength(label) + spacing * (len(label) - 1)
-    left, top, right, bottom = font.getbbox(label, anchor="ls")
-    right += spacing * (len(label) - 1)
-    pad_x, pad_y = int(0.7 * size) + 2, int(0.55 * size) + 2
-    x, y = pad_x - left, pad_y - top
-    image = Image.new("L", (int(right - left) + 2 * pad_x, int(bottom - top) + 2 * pad_y))
-    draw = ImageDraw.Draw(image)
-    if rng.random() < (0.35 if clean else 0.22):
-        _write_neighbours(rng, words, draw, font, (x, y, x + advance), size, clean)
-    _draw_spaced(draw, (x, y), label, font, spacing)
-    return np.asarray(image), (left + x, top + y, right + x, bottom + y)
+def _paint(rng: np.random.Generator, ink: Mask, placement: Placement, clean: bool) -> tuple[Pixels, float]:
+    """Ink, outline and shadow in the crop's plane, over a background.
 
-
-def _draw_spaced(
-    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, font: ImageFont.FreeTypeFont, spacing: float
-) -> None:
-    if not spacing:
-        draw.text(at, text, fill=255, font=font, anchor="ls")
-        return
-    for count, symbol in enumerate(text):
-        # Kerned as in the whole word: the length of what stands before, with this symbol, less this symbol.
-        x = at[0] + font.getlength(text[: count + 1]) - font.getlength(symbol) + spacing * count
-        draw.text((x, at[1]), symbol, fill=255, font=font, anchor="ls")
-
-
-def _write_neighbours(
-    rng: np.random.Generator,
-    words: WordSource,
-    draw: ImageDraw.ImageDraw,
-    font: ImageFont.FreeTypeFont,
-    line: tuple[float, float, float],
-    size: int,
-    clean: bool,
-) -> None:
-    """Words left and right at a space's distance, lines above and below; the crop will cut them."""
-    left, baseline, right = line
-    gap = size * (0.22 + 0.3 * rng.random())
-    where = rng.random()
-    if where < 0.65:
-        side = rng.random()
-        if side < 0.7:
-            draw.text((left - gap, baseline), words.frequent(rng), fill=255, font=font, anchor="rs")
-        if side > 0.3:
-            draw.text((right + gap, baseline), words.frequent(rng), fill=255, font=font, anchor="ls")
-    if where > 0.45:
-        pitch = size * (1.1 + 0.45 * rng.random())
-        for direction in (-1, 1):
-            if rng.random() < 0.7:
-                text = " ".join(words.frequent(rng) for _ in range(3))
-                middle = (left + right) / 2 + size * rng.standard_normal()
-                draw.text((middle, baseline + direction * pitch), text, fill=255, font=font, anchor="ms")
-
-
-def _paint(rng: np.random.Generator, ink: Mask, placement: Placement, clean: bool) -> Pixels:
-    """Ink, outline and shadow in the crop's plane, over a background -> (H, W, 3) float32, 0..255."""
+    -> (H, W, 3) float32, 0..255, and how much ink and paper differ, 0..255.
+    """
     height, width = placement.height, placement.width
     paper, colour = contrasting_colours(rng, clean)
+    contrast = float(np.abs(paper - colour).mean())
     layers: list[tuple[Mask, Colour]] = []
     if not clean:
         ink, layers = _decorations(rng, ink, paper, colour)
@@ -181,10 +123,11 @@ def _paint(rng: np.random.Generator, ink: Mask, placement: Placement, clean: boo
         crop += share * (layer_colour - crop)
     share = warped[..., 0, None].astype(np.float32) * np.float32(1 / 255)
     if clean:
-        return np.asarray(crop + share * (colour - crop), np.float32)
+        return np.asarray(crop + share * (colour - crop), np.float32), contrast
     if rng.random() < 0.06:
         share *= np.float32(0.7 + 0.2 * rng.random())  # worn or translucent
-    return np.asarray(crop + share * (_letter_surface(rng, colour, height, width) - crop), np.float32)
+    surface = _letter_surface(rng, colour, height, width)
+    return np.asarray(crop + share * (surface - crop), np.float32), contrast
 
 
 def _letter_surface(rng: np.random.Generator, colour: Colour, height: int, width: int) -> Pixels:
@@ -203,13 +146,13 @@ def _decorations(
     rng: np.random.Generator, ink: Mask, paper: Colour, colour: Colour
 ) -> tuple[Mask, list[tuple[Mask, Colour]]]:
     """-> ink made bolder or thinner, and the layers to paint under it, lowest first."""
-    size = ink.shape[0]
-    step = max(size // 40, 1)
+    size = ink.shape[0]  # about 2.3 em
+    step = max(size // 45, 1)
     draw = rng.random()
-    if draw < 0.10:
-        ink = cv2.dilate(ink, _disc(step + 1))
+    if draw < 0.10 and size > 50:
+        ink = np.asarray(cv2.dilate(ink, _disc(step)), np.uint8)
     elif draw < 0.13 and size > 50:
-        ink = cv2.erode(ink, np.ones((2, 2), np.uint8))
+        ink = np.asarray(cv2.erode(ink, np.ones((2, 2), np.uint8)), np.uint8)
     layers: list[tuple[Mask, Colour]] = []
     draw = rng.random()
     dark = float(colour.mean()) < 128
@@ -220,19 +163,20 @@ def _decorations(
     reach = step * (1 + int(rng.random() * 2.4))
     if draw < 0.10:  # drop shadow
         shade = cv2.GaussianBlur(_shifted(rng, ink, reach), (0, 0), 0.5 + step * 2 * rng.random())
-        layers.append((shade, paper * np.float32(0.2 + 0.4 * rng.random())))
+        layers.append((np.asarray(shade, np.uint8), paper * np.float32(0.2 + 0.4 * rng.random())))
     elif draw < 0.17:  # solid letters
         side = colour * np.float32(0.15 + 0.3 * rng.random())
         layers.append((_extruded(rng, ink, reach + step), side if distinct(side, colour) else other))
     elif draw < 0.20:  # lamp light
         glow = cv2.GaussianBlur(ink, (0, 0), 3.0 * step)
-        layers.append((np.asarray(np.minimum(glow.astype(np.uint16) * 2, 255), np.uint8), (colour + 255) / 2))
+        halo = np.asarray(np.minimum(glow.astype(np.uint16) * 2, 255), np.uint8)
+        layers.append((halo, np.asarray(127 + colour / 2, np.float32)))
         return ink, layers
     if draw > 0.86 or (draw < 0.17 and rng.random() < 0.2):
-        layers.append((cv2.dilate(ink, _disc(reach)), other))
+        layers.append((np.asarray(cv2.dilate(ink, _disc(reach)), np.uint8), other))
     elif draw > 0.845 and size > 60:  # hollow letters
-        ink = cv2.subtract(cv2.dilate(ink, _disc(step)), cv2.erode(ink, _disc(1)))
-    return np.asarray(ink, np.uint8), layers
+        ink = np.asarray(cv2.subtract(cv2.dilate(ink, _disc(step)), cv2.erode(ink, _disc(1))), np.uint8)
+    return ink, layers
 
 
 def _disc(radius: int) -> npt.NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """What the rendered crops say: words, names, numbers, prices, plates, addresses, random strings."""
 
 import gzip
+import itertools
 import re
 import unicodedata
 import zlib
@@ -29,25 +30,25 @@ _TONES = "\u0300\u0301\u0309\u0303\u0323"
 def _tone_table() -> dict[str, tuple[str, str]]:
     """Every two-letter rhyme oa, oe, uy with a tone -> (its old spelling, its new spelling)."""
     table = {}
-    for first, second in ("oa", "oe", "uy"):
-        for tone in _TONES:
-            for one in (first, first.upper()):
-                for two in (second, second.upper()):
-                    old = unicodedata.normalize("NFC", one + tone + two)
-                    new = unicodedata.normalize("NFC", one + two + tone)
-                    table[old] = table[new] = (old, new)
+    for (first, second), tone in itertools.product((("o", "a"), ("o", "e"), ("u", "y")), _TONES):
+        for one, two in itertools.product((first, first.upper()), (second, second.upper())):
+            old = unicodedata.normalize("NFC", one + tone + two)
+            new = unicodedata.normalize("NFC", one + two + tone)
+            table[old] = table[new] = (old, new)
     return table
 
 
 _TONED = _tone_table()
 # Only an open syllable has two spellings (HÒA, HOÀ, but always HOÀNG); after q the u is no vowel (QUÝ).
-_TONED_RHYME = re.compile(rf"(?<![qQ])(?:{'|'.join(_TONED)})(?![^\W\d_])")
+_TONED_RHYME = re.compile(
+    rf"(?<![qQ])[{''.join({pair[0] for pair in _TONED})}][{''.join({pair[1] for pair in _TONED})}](?![^\W\d_])"
+)
 
 
 def place_tone(word: str, style: Literal["old", "new"]) -> str:
     """word in NFC -> the same word with the tones of oa, oe, uy placed the old (HÒA) or the new way (HOÀ)."""
     chosen = ("old", "new").index(style)
-    return _TONED_RHYME.sub(lambda match: _TONED[match[0]][chosen], word)
+    return _TONED_RHYME.sub(lambda match: _TONED[match[0]][chosen] if match[0] in _TONED else match[0], word)
 
 
 def is_held_out(word: str) -> bool:
@@ -70,8 +71,8 @@ def _read(name: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _lexicon() -> dict[str, tuple[list[str], list[int]]]:
-    """Source name -> words of both splits and their counts (1 where unknown)."""
+def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
+    """Source name -> (word, count (1 where unknown), held out for validation)."""
     tokens = [line.split("\t") for line in _read("token_counts_vi.tsv.gz").splitlines()]
     # Markup of the articles ("==", "===") is no word.
     rows = [(word, int(count)) for word, count in tokens if any(symbol.isalnum() for symbol in word)]
@@ -84,11 +85,11 @@ def _lexicon() -> dict[str, tuple[list[str], list[int]]]:
         "names": names,
         "signs": [word for line in signs for word in line.split()],
     }
-    lexicon = {"tokens": ([word for word, _ in rows], [count for _, count in rows])}
-    for name, words in lists.items():
-        distinct = list(dict.fromkeys(words))
-        lexicon[name] = (distinct, [1] * len(distinct))
-    return lexicon
+    counted = {"tokens": rows} | {name: [(word, 1) for word in dict.fromkeys(words)] for name, words in lists.items()}
+    return {
+        name: [(word, count, is_held_out(word)) for word, count in rows if valid_label(word)]
+        for name, rows in counted.items()
+    }
 
 
 class WordSource:
@@ -104,12 +105,8 @@ class WordSource:
         self.split, self.seed = split, seed
         self._words: dict[str, list[str]] = {}
         self._cumulative: dict[str, npt.NDArray[np.float64]] = {}
-        for name, (words, counts) in _lexicon().items():
-            kept = [
-                (word, count)
-                for word, count in zip(words, counts, strict=True)
-                if valid_label(word) and is_held_out(word) == (split == "val")
-            ]
+        for name, rows in _lexicon().items():
+            kept = [(word, count) for word, count, held_out in rows if held_out == (split == "val")]
             self._words[name] = [word for word, _ in kept]
             # The square root lifts rare words; the most frequent token would otherwise be one in twelve.
             weights = np.cumsum(np.sqrt([float(count) for _, count in kept]))
@@ -165,7 +162,13 @@ def _sources(words: WordSource) -> list[tuple[float, Callable[[np.random.Generat
 
     def lexical(name: str, uniform: bool) -> Callable[[np.random.Generator], str]:
         draw = words.uniform if uniform else words.frequent
-        return lambda rng: words.cased(rng, draw(rng, name))
+
+        def label(rng: np.random.Generator) -> str:
+            word = draw(rng, name)
+            # Running text ends in a comma more often than a sign does.
+            return words.cased(rng, word.strip(_PUNCTUATION) if rng.random() < 0.6 else word)
+
+        return label
 
     return [
         (0.24, lexical("tokens", False)),
@@ -202,8 +205,8 @@ def _digits(rng: np.random.Generator, count: int) -> str:
 
 def _punctuated(rng: np.random.Generator, word: str) -> str:
     if rng.random() < 0.3:
-        opening, closing = _pick(rng, ('""', "()", "''", "[]", "<>")) if word else ("", "")
-        return opening + word + closing
+        pair = _pick(rng, ('""', "()", "''", "[]", "<>"))
+        return pair[0] + word + pair[1]
     return word + _pick(rng, (",", ".", ":", "!", "?", ";", "...", ")", "%", "*", '"', "/"))
 
 
