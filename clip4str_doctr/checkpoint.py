@@ -1,0 +1,145 @@
+"""Reading the published Lightning checkpoint, which is a pickle, without ever running what it says."""
+
+import logging
+import pickle
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from clip4str_doctr.weight_card import WeightsError, WeightsNotFoundError
+
+__all__ = ["Checkpoint", "read_checkpoint"]
+
+logger = logging.getLogger(__name__)
+
+_ZIP_MAGIC = b"PK\x03\x04"
+_WANTED = "expected the published CLIP4STR checkpoint (a Lightning .ckpt as torch.save writes it)"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What we take from a checkpoint: its tensors, mapped from the file, and its hyper-parameters."""
+
+    path: Path
+    state_dict: Mapping[str, Any]
+    hyper_parameters: Mapping[str, Any]
+
+
+class _Scheduler:
+    """Stands for torch's OneCycleLR, which we never need."""
+
+
+def _no_attribute(*_: object) -> None:
+    """Stands for `getattr`: names a method of the scheduler in checkpoints of torch < 2, which we never need."""
+
+
+# Lightning stores the state of the reference's learning-rate schedule, and torch < 2 wrote its annealing function into
+# it as getattr(OneCycleLR, "_annealing_cos"). Both names are read as the inert stand-ins above, and no others.
+_STAND_INS: list[Any] = [
+    (_no_attribute, "builtins.getattr"),
+    (_no_attribute, "__builtin__.getattr"),
+    (_Scheduler, "torch.optim.lr_scheduler.OneCycleLR"),
+]
+_STOOD_IN_FOR = {name for _, name in _STAND_INS}
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Map a Lightning checkpoint: torch.load with weights_only=True, so no object in it is ever built or called.
+
+    Raises WeightsNotFoundError for a missing file; WeightsError for a file that is no checkpoint, is damaged, carries
+    pickled objects (naming them), or lacks a state_dict or hyper_parameters.
+    """
+    if not path.is_file():
+        raise WeightsNotFoundError(f"{path} does not exist or is no file; {_WANTED}")
+    _check_archive(path)
+    _check_records(path)
+    _check_pickle(path)
+    try:
+        with safe_globals(_STAND_INS):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as a checkpoint ({_reason(error)}); {_WANTED}; download it again"
+        ) from error
+    return _take_apart(path, content)
+
+
+def _check_archive(path: Path) -> None:
+    """Tell the usual mix-ups apart: an empty or cut download, a web page, a Git LFS pointer, another format."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(_ZIP_MAGIC):
+        if not zipfile.is_zipfile(path):
+            raise WeightsError(
+                f"{path} is cut short or damaged (its {size} bytes have no end record); download it again"
+            )
+        return
+    text = head.lstrip().lower()
+    if not head:
+        got = "an empty file"
+    elif text.startswith((b"<!doctype", b"<html")):
+        got = "a web page (Google Drive shows one instead of a big file; confirm its warning and download again)"
+    elif text.startswith(b"version https://git-lfs"):
+        got = "a Git LFS pointer (run `git lfs pull`)"
+    elif head[8:10] in (b'{"', b"{ "):
+        got = "a safetensors file; pass its folder, with config.json and card.json"
+    else:
+        got = f"a file of {size} bytes that starts with {head[:8]!r}"
+    raise WeightsError(f"{path} is no checkpoint: {_WANTED}, got {got}")
+
+
+def _check_records(path: Path) -> None:
+    """Refuse an archive that torch.save did not write, and one whose records have changed since."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise WeightsError(
+                f"{path} is a TorchScript archive, such as OpenAI's ViT-B-16.pt; {_WANTED}, pretrained/clip4str/*.ckpt"
+            )
+        if not any(name.endswith("data.pkl") for name in names):
+            raise WeightsError(f"{path} is a zip archive without tensors, starting with {names[:3]}; {_WANTED}")
+        # The only check there is: nobody has published a hash of the file. One or two seconds for 2.6 GB.
+        try:
+            damaged = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
+            damaged = str(error)
+    if damaged is not None:
+        raise WeightsError(f"{path} is damaged: the CRC-32 of {damaged} in it does not match; download it again")
+
+
+def _check_pickle(path: Path) -> None:
+    """Refuse a pickle that names anything but tensors and plain containers."""
+    try:
+        unsafe = sorted(set(get_unsafe_globals_in_checkpoint(path)) - _STOOD_IN_FOR)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, IndexError) as error:
+        raise WeightsError(f"{path} holds a malformed pickle ({_reason(error)}); download it again") from error
+    if unsafe:
+        raise WeightsError(
+            f"{path} carries pickled objects, which loading could run: {', '.join(unsafe)}. Only tensors and plain "
+            "containers are read. If you trust the file, load it yourself and save its 'state_dict' and "
+            "'hyper_parameters' again with torch.save"
+        )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
+def _take_apart(path: Path, content: object) -> Checkpoint:
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}; {_WANTED}, a dict with 'state_dict'")
+    for key in ("state_dict", "hyper_parameters"):
+        if not isinstance(content.get(key), Mapping):
+            raise WeightsError(
+                f"{path} has no {key!r} (its keys: {sorted(map(str, content))[:10]}); {_WANTED} with 'state_dict' and "
+                "'hyper_parameters'"
+            )
+    logger.debug("read %s: %d entries", path, len(content["state_dict"]))
+    return Checkpoint(path, content["state_dict"], content["hyper_parameters"])

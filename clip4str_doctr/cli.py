@@ -1,0 +1,260 @@
+"""The command line: `clip4str-doctr read | convert | weights | train`.
+
+Results go to stdout, everything else to stderr. Exit status: 0 when all went well, 1 when some inputs failed, 2 when
+nothing could be done as asked. torch is imported only once there is work for it.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clip4str_doctr import __version__
+from clip4str_doctr.config import PRESETS
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["main"]
+
+DEFAULT_ARCH = "clip4str_vn_tiny"
+DTYPES = ("float16", "bfloat16", "float32")
+
+
+class CommandError(Exception):
+    """What was asked for cannot be done; the message says why and what to do."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # Vietnamese must come out under any locale, and so must file names that are no valid UTF-8.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except CommandError as error:
+        print(f"clip4str-doctr: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="clip4str-doctr", description="Read Vietnamese words in pictures.")
+    parser.add_argument("--version", action="version", version=f"clip4str-doctr {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_read(commands.add_parser("read", help="read pictures of single words"))
+    _add_convert(commands.add_parser("convert", help="turn the published checkpoint into a weights folder"))
+    _add_weights(commands.add_parser("weights", help="list the weights that are found, and where they are looked for"))
+    _add_train(commands.add_parser("train", help="train a model from a recipe"))
+    return parser
+
+
+def _add_read(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Read pictures of single words; prints one line 'NAME: TEXT' for each. Of a folder its "
+        "jpg, jpeg, png, webp, bmp, tif and tiff files are read in natural order, subfolders are not."
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image file or folder of images")
+    names = ", ".join(PRESETS)
+    parser.add_argument("--arch", help=f"{names}, or one another package adds (default: {DEFAULT_ARCH})")
+    parser.add_argument("--weights", help="published .ckpt, weights folder, or hf://owner/repo (default: looked for)")
+    parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --weights is a .ckpt outside of it")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is one)")
+    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="words at once (default: 32)")
+    parser.add_argument("--json", action="store_true", help='print an array of {"path", "text", "confidence"}')
+    parser.set_defaults(run=_read)
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Turn the published checkpoint into a folder with config, safetensors, tokenizer and card."
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT", help="published .ckpt file")
+    parser.add_argument("--mclip", type=Path, required=True, metavar="DIR", help="published M_clip folder")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to write")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the written weights (default: float32)")
+    parser.set_defaults(run=_convert)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.description = "List where weights are looked for, in order, and which are there."
+    parser.set_defaults(run=_weights)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Train a model from a recipe; needs pip install 'clip4str-doctr[train]'. Stopped with Ctrl-C, "
+        "the same command goes on where it was."
+    )
+    parser.add_argument("recipe", metavar="CONFIG", help="YAML recipe, or the name of one that comes with the package")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for everything (default: runs/CONFIG)")
+    parser.set_defaults(run=_train)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _read(args: argparse.Namespace) -> int:
+    from clip4str_doctr.images import find_images
+
+    try:
+        paths = find_images(args.paths)
+    except OSError as error:
+        raise CommandError(str(error)) from error
+    if not paths:
+        raise CommandError(f"no image in {', '.join(map(str, args.paths))}; read --help lists the types")
+    device = _device(args.device)
+    model = _load(args).to(device).eval()
+
+    results: list[dict[str, Any]] = []
+    names = Counter(path.name for path in paths)
+    for path, text, confidence in _read_all(model, paths, args.batch_size, device):
+        results.append({"path": str(path), "text": text, "confidence": confidence})
+        if not args.json:
+            # A name that stands twice needs its folder to be told apart.
+            print(f"{path.name if names[path.name] == 1 else path}: {text}", flush=True)
+    if args.json:
+        json.dump(results, sys.stdout, ensure_ascii=False, indent=2)
+        print()
+    return 0 if len(results) == len(paths) else 1
+
+
+def _read_all(
+    model: Any, paths: Sequence[Path], batch_size: int, device: "torch.device"
+) -> Iterator[tuple[Path, str, float]]:
+    """(path, text, confidence) of every image that can be opened, in order; the others are reported on stderr.
+
+    An image is squashed to the model's size as soon as it is open, so that memory holds one whole image at a time.
+    """
+    import torch
+
+    from clip4str_doctr.config import PreprocessConfig
+    from clip4str_doctr.images import UnreadableImageError, open_image
+    from clip4str_doctr.preprocess import Preprocess
+
+    cfg = model.cfg
+    height, width = cfg["input_shape"][-2:]
+    preprocess = Preprocess((height, width), PreprocessConfig(cfg["mean"], cfg["std"]))
+
+    def opened() -> Iterator[tuple[Path, torch.Tensor]]:
+        for path in paths:
+            try:
+                yield path, preprocess([open_image(path)])
+            except UnreadableImageError as error:
+                print(f"{path}: {error}", file=sys.stderr, flush=True)
+
+    images = opened()
+    while batch := list(islice(images, batch_size)):
+        with torch.inference_mode():
+            preds = model(torch.cat([pixels for _, pixels in batch]).to(device), return_preds=True)["preds"]
+        for (path, _), (text, confidence) in zip(batch, preds, strict=True):
+            yield path, text, confidence
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        # A device may be well spelled and still not be there.
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise CommandError(f"cannot use --device {name}: {reason}. Try --device cpu") from error
+    return device
+
+
+def _load(args: argparse.Namespace) -> Any:
+    from clip4str_doctr.plugin import factories
+    from clip4str_doctr.weights import load_model
+
+    try:
+        if args.weights is None:
+            known = factories()
+            arch = args.arch or DEFAULT_ARCH
+            if arch not in known:
+                raise CommandError(f"unknown --arch {arch}; installed: {', '.join(known) or 'none'}")
+            return known[arch].load()(pretrained=True)
+        model = load_model(args.weights, tokenizer=args.mclip)
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    if args.arch not in (None, model.config.arch):
+        raise CommandError(f"{args.weights} holds a {model.config.arch}, not a {args.arch}; leave --arch out")
+    return model
+
+
+def _convert(args: argparse.Namespace) -> int:
+    import torch
+
+    from clip4str_doctr.convert import convert_checkpoint
+
+    try:
+        convert_checkpoint(args.checkpoint, args.mclip, args.out, dtype=getattr(torch, args.dtype), progress=True)
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    print(args.out)
+    return 0
+
+
+def _weights(args: argparse.Namespace) -> int:
+    from clip4str_doctr.lookup import find_all
+
+    for name, places in find_all().items():
+        print(f"{name}:")
+        for place, state in places:
+            print(f"  {place}: {state}")
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    logging.getLogger().setLevel(logging.INFO)
+    # Before torch: this module sets how OpenMP waits.
+    try:
+        from clip4str_doctr.training.loop import train
+        from clip4str_doctr.training.recipe import load_recipe
+
+        recipe_path = _recipe(args.recipe)
+        complete = train(load_recipe(recipe_path), args.out or Path("runs") / recipe_path.stem)
+    except ModuleNotFoundError as error:
+        raise CommandError(f"{error}; training needs pip install 'clip4str-doctr[train]'") from error
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    if not complete:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+    return 0 if complete else 1
+
+
+def _recipe(name: str) -> Path:
+    """A recipe by its path or, where there is no such file, by the bare name of one that comes with the package."""
+    if Path(name).is_file():
+        return Path(name)
+    package = Path(__file__).parent
+    # Installed, recipes lie inside the package; in a checkout, beside it.
+    for folder in (package / "_configs", package.parent / "configs"):
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise CommandError(f"no recipe {name}; give the path of a YAML file, or {DEFAULT_ARCH}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

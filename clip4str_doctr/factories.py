@@ -1,0 +1,124 @@
+"""The architectures by name, called as docTR calls its own."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from clip4str_doctr.charset import Charset
+from clip4str_doctr.config import PRESETS
+from clip4str_doctr.lookup import find_weights
+from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
+from clip4str_doctr.modeling.decoder import Decoder
+from clip4str_doctr.modeling.text_tower import CharTextTower
+from clip4str_doctr.postprocess import PostProcessor
+from clip4str_doctr.weights import load_model
+
+__all__ = ["change_vocab", "clip4str_vn", "clip4str_vn_tiny"]
+
+
+def clip4str_vn(pretrained: bool = False, **kwargs: Any) -> CLIP4STR:
+    """CLIP4STR for Vietnamese in the published size: CLIP ViT-B/16 and M-CLIP XLM-RoBERTa Large, 655 M parameters.
+
+    pretrained: load the published weights, converted or not, from CLIP4STR_DOCTR_HOME, ./pretrained or the user's
+    cache. False: random weights, in training mode, and no tokenizer: reading needs one, which comes with weights.
+    kwargs: vocab, input_shape, decode_ar, refine_iters, exportable, pretrained_backbone; see `_build`.
+    Raises WeightsNotFoundError, saying where each file comes from and what to type, if there are no weights.
+    """
+    return _build("clip4str_vn", pretrained, **kwargs)
+
+
+def clip4str_vn_tiny(pretrained: bool = False, **kwargs: Any) -> CLIP4STR:
+    """CLIP4STR for Vietnamese, small: weights ship with the package, and neither open_clip nor transformers is needed.
+
+    pretrained, kwargs: as for `clip4str_vn`.
+    """
+    return _build("clip4str_vn_tiny", pretrained, **kwargs)
+
+
+def _build(
+    arch: str,
+    pretrained: bool,
+    *,
+    pretrained_backbone: bool = True,
+    vocab: str | None = None,
+    input_shape: Sequence[int] | None = None,
+    exportable: bool = False,
+    decode_ar: bool | None = None,
+    refine_iters: int | None = None,
+) -> CLIP4STR:
+    """docTR's keyword arguments.
+
+    pretrained_backbone: ignored, there are no weights for a tower alone. vocab: another alphabet; symbols known to the
+    weights keep their rows, others start random. input_shape: (3, H, W), free only without pretrained weights.
+    decode_ar, refine_iters: None for what the weights or the preset say. Raises ValueError for what cannot be had.
+    """
+    if exportable:
+        raise ValueError(
+            f"{arch} cannot be exported: its decoding runs a text encoder on strings; leave exportable out"
+        )
+    if pretrained:
+        model = load_model(find_weights(arch), decode_ar=decode_ar, refine_iters=refine_iters)
+        if model.config.arch != arch:
+            raise ValueError(f"the weights found for {arch} in {find_weights(arch)} are of a {model.config.arch}")
+        own_shape = (3, *model.config.image_tower.image_size)
+        if input_shape is not None and tuple(input_shape) != own_shape:
+            raise ValueError(
+                f"the weights of {arch} read {own_shape}, got input_shape={tuple(input_shape)}; leave it out"
+            )
+        if vocab is not None:
+            change_vocab(model, vocab)
+        return model
+    config = PRESETS[arch].with_decode(decode_ar, refine_iters)
+    if input_shape is not None:
+        if len(input_shape) != 3 or input_shape[0] != 3:
+            raise ValueError(f"input_shape must be (3, H, W), got {tuple(input_shape)}")
+        size = (int(input_shape[1]), int(input_shape[2]))
+        config = replace(config, image_tower=replace(config.image_tower, image_size=size))
+    return build_model(config if vocab is None else replace(config, symbols=vocab))
+
+
+def change_vocab(model: CLIP4STR, vocab: str) -> None:
+    """Give a model another alphabet in place: rows of known symbols and of EOS, BOS, PAD are kept, others are random.
+
+    Raises ValueError for an empty alphabet.
+    """
+    old, new = model.charset, Charset(vocab)
+    if new == old:
+        return
+    known = [(index, old.encode(symbol)[0]) for index, symbol in enumerate(vocab) if symbol in old.symbols]
+    kept = [*known, (new.eos, old.eos), (new.bos, old.bos), (new.pad, old.pad)]
+    for decoder in (model.visual_decoder, model.cross_decoder):
+        assert isinstance(decoder, Decoder)
+        decoder.embedding = _embedding(decoder.embedding, len(new) + 3, kept)
+        decoder.head = _head(decoder.head, len(new) + 1, kept[:-2])
+    if isinstance(model.text_tower, CharTextTower):
+        model.text_tower.embedding = _embedding(model.text_tower.embedding, len(new) + 3, kept)
+        model.text_tower.charset = new
+    model.config = replace(model.config, symbols=vocab)
+    model.charset = new
+    model.postprocessor = PostProcessor(vocab, model.postprocessor.confidence)
+
+
+def _embedding(old: nn.Embedding, rows: int, kept: list[tuple[int, int]]) -> nn.Embedding:
+    new = nn.Embedding(rows, old.embedding_dim).to(old.weight)
+    nn.init.trunc_normal_(new.weight, std=0.02)
+    _copy_rows(new.weight, old.weight, kept)
+    return new
+
+
+def _head(old: nn.Linear, rows: int, kept: list[tuple[int, int]]) -> nn.Linear:
+    new = nn.Linear(old.in_features, rows).to(old.weight)
+    nn.init.trunc_normal_(new.weight, std=0.02)
+    nn.init.zeros_(new.bias)
+    _copy_rows(new.weight, old.weight, kept)
+    _copy_rows(new.bias, old.bias, kept)
+    return new
+
+
+def _copy_rows(new: torch.Tensor, old: torch.Tensor, kept: list[tuple[int, int]]) -> None:
+    targets, sources = (list(column) for column in zip(*kept, strict=True))
+    with torch.no_grad():
+        new[targets] = old[sources]

@@ -1,0 +1,115 @@
+"""Image files -> crops, as a user expects to see them: upright, on white, 8 bits a channel.
+
+The model's preprocessing does none of this: its reference ignores EXIF orientation and drops transparency.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+__all__ = ["IMAGE_SUFFIXES", "UnreadableImageError", "find_images", "natural_key", "open_image"]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+# EXIF orientation -> how the stored picture must be turned to stand upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImageError(ValueError):
+    """A file that is no image, is damaged, or is too large; the message says which."""
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Files as given; of a folder, its images in natural order: "2.jpg" before "10.jpg".
+
+    Subfolders and hidden files of a folder are left out. Raises FileNotFoundError for a path that does not exist.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            members = (member for member in path.iterdir() if not member.name.startswith("."))
+            images = [member for member in members if member.suffix.lower() in IMAGE_SUFFIXES and member.is_file()]
+            found += sorted(images, key=natural_key)
+        elif path.exists():
+            found.append(path)
+        else:
+            raise FileNotFoundError(f"no such file or folder: {path}")
+    return found
+
+
+def natural_key(path: Path) -> list[tuple[int, str]]:
+    """Sort key in which runs of digits count as numbers."""
+    parts = re.split(r"([0-9]+)", path.stem.casefold())
+    # re.split with a group alternates text and digits, so equal positions hold equal kinds; the name breaks ties.
+    return [(int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)] + [(0, path.name)]
+
+
+def open_image(path: Path) -> npt.NDArray[np.uint8]:
+    """path -> (H, W, 3) uint8 RGB, contiguous.
+
+    EXIF orientation is applied, transparency is put on white, 16-bit values are scaled to 8 bits, of several frames
+    the first is taken, colour profiles are ignored. Pillow's limit for decompression bombs, twice
+    `PIL.Image.MAX_IMAGE_PIXELS` (179 million pixels), is the limit here too; everything below is read.
+    Raises UnreadableImageError.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Between once and twice its limit Pillow warns and goes on; so do we, without the warning.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return np.array(_to_rgb(_upright(image)))
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(f"too large, scale it down first: {error}") from error
+    except MemoryError as error:
+        raise UnreadableImageError("too large for this machine's memory, scale it down first") from error
+    except Exception as error:
+        # Pillow's decoders answer damaged files with nearly every exception there is (OSError, SyntaxError,
+        # struct.error, IndexError, zlib.error, ...); all mean the same to whoever reads a folder of files.
+        raise UnreadableImageError(f"not a readable image: {error or type(error).__name__}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # TIFF is turned by Pillow when it is loaded, and its tag is then gone.
+    image.load()
+    # Not ImageOps.exif_transpose: it also writes all EXIF data anew, and so fails where any other tag is damaged.
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # "L" would clip at 255. Rounded, so that 257 * v gives v, the way 8 bits are widened to 16.
+        values = np.asarray(image, dtype=np.uint32)
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    elif image.mode in {"I", "F"}:
+        whites = (65535,) if image.mode == "I" else (1, 255, 65535)
+        image = Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), whites))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _scaled(values: npt.NDArray[np.float64], whites: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Grey levels whose white is not declared -> uint8, white being the first of `whites` that none exceeds.
+
+    Pillow opens wide PNM and old 16-bit PNG as integers ("I") up to 65535; float TIFFs ("F") have any habit.
+    """
+    low, high = float(values.min()), float(values.max())
+    white = next((white for white in whites if high <= white), None)
+    if white is None or not low >= 0:
+        raise ValueError(f"grey levels {low:g}..{high:g} do not lie in 0..{whites[-1]}")
+    return np.rint(values * (255 / white)).astype(np.uint8)

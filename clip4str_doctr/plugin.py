@@ -1,0 +1,219 @@
+"""Our names in docTR's recognition zoo, and our preprocessing under them.
+
+docTR keeps its architectures in a plain list, finds their factories in the namespace of `doctr.models.recognition`,
+rejects model classes that it does not know, and letterboxes every crop, which would leave CLIP4STR a fifth of its
+rows. So three things of `doctr.models.recognition.zoo` are changed, here and nowhere else: names are appended to
+`ARCHS`, factories are set beside docTR's own, and `_predictor` is wrapped for our names and models only.
+
+This module imports docTR inside functions only: unpickling a `CropPreProcessor` in a spawned worker imports it first,
+and importing docTR at that point would run the import hook, which needs this module complete.
+"""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from clip4str_doctr.config import PreprocessConfig
+from clip4str_doctr.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from doctr.models.recognition.predictor import RecognitionPredictor
+
+__all__ = ["CropPreProcessor", "factories", "recognition_predictor_of", "register", "register_into"]
+
+logger = logging.getLogger(__name__)
+
+# Other packages may list factories here too: `name = "package.module:factory"`, called as factory(pretrained=bool).
+# Their models are read as ours are: crops squashed to cfg["input_shape"], normalised with cfg["mean"] and cfg["std"].
+FACTORY_GROUP = "clip4str_doctr.recognition"
+
+# The factories that are registered, by name.
+_ours: dict[str, Callable[..., nn.Module]] = {}
+
+
+def register() -> None:
+    """Add the factories of the entry point group to docTR's recognition zoo; calling it again changes nothing.
+
+    Usually done for you at `import doctr` (see `_autoload`); needed where that is switched off.
+    Raises RuntimeError, naming docTR's version, if docTR's zoo is not built as expected.
+    """
+    from doctr.models.recognition import zoo
+
+    register_into(zoo)
+
+
+def register_into(zoo: ModuleType) -> None:
+    """`register`, given the module `doctr.models.recognition.zoo`, whose parents may still be loading."""
+    _check(zoo)
+    found = factories()
+    if not found:
+        raise RuntimeError(
+            f"no entry points in group {FACTORY_GROUP!r}: clip4str-doctr is importable but not installed; "
+            "run pip install clip4str-doctr (in a checkout: pip install -e .)"
+        )
+    for name, entry in found.items():
+        factory = _factory(entry)
+        present = vars(zoo.recognition).get(name)
+        if present is not factory and (present is not None or name in zoo.ARCHS):
+            logger.warning("docTR has a %r of its own, so %s is not registered", name, entry.value)
+            continue
+        _ours[name] = factory
+        if name not in zoo.ARCHS:
+            # The list itself, in place: docTR's hub module holds a reference to it.
+            zoo.ARCHS.append(name)
+        for namespace in (zoo.recognition, sys.modules["doctr.models"]):
+            setattr(namespace, name, factory)
+    if not hasattr(zoo._predictor, "_wrapped_by_clip4str_doctr"):
+        vars(zoo)["_predictor"] = _wrap(zoo._predictor)
+
+
+def factories() -> dict[str, EntryPoint]:
+    """Architecture name -> entry point of its factory, not loaded yet; a name that stands twice is ours."""
+    entries = entry_points(group=FACTORY_GROUP)
+    return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.value.startswith("clip4str_doctr:"))}
+
+
+def recognition_predictor_of(
+    model: Any,
+    *,
+    batch_size: int = 128,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    split_wide_crops: bool = True,
+    **ignored: Any,
+) -> "RecognitionPredictor":
+    """docTR's predictor around one of our models (or a torch.compile'd one), with our preprocessing.
+
+    mean, std: None for what belongs to the weights. split_wide_crops: docTR's own step, which cuts crops wider than
+    8:1 into overlapping pieces and merges the strings. Ignored, because the crop is squashed and never letterboxed:
+    `preserve_aspect_ratio`, `symmetric_pad`; and `pretrained_backbone`, there is none. Raises TypeError for others.
+    """
+    from doctr.models.recognition.predictor import RecognitionPredictor
+
+    if unknown := sorted(set(ignored) - {"preserve_aspect_ratio", "symmetric_pad", "pretrained_backbone"}):
+        raise TypeError(f"recognition_predictor got {unknown}, which mean nothing to {type(model).__name__}; leave out")
+    cfg = model.cfg
+    mean, std = cfg["mean"] if mean is None else mean, cfg["std"] if std is None else std
+    preprocess = PreprocessConfig(_triple(mean), _triple(std))
+    height, width = cfg["input_shape"][-2:]
+    # docTR calls its preprocessor and asks for no more; why ours is not one of its class stands above.
+    processor: Any = CropPreProcessor((height, width), preprocess, batch_size)
+    return RecognitionPredictor(processor, model, split_wide_crops=split_wide_crops)
+
+
+class CropPreProcessor(nn.Module):
+    """In the place of docTR's `PreProcessor`: same call, same batches, but PIL's bicubic squash and no letterbox.
+
+    output_size: (H, W) of the model. preprocess: mean and std of the weights. batch_size: most crops in one batch.
+    """
+
+    def __init__(self, output_size: tuple[int, int], preprocess: PreprocessConfig, batch_size: int) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.batch_size = batch_size
+        self._preprocess = Preprocess(output_size, preprocess)
+
+    def forward(self, x: npt.NDArray[Any] | Sequence[npt.NDArray[Any]]) -> list[torch.Tensor]:
+        """x: crops (H, W, 3) of any sizes, or one array (N, H, W, 3); uint8, or float16/32 in 0..1 -> batches.
+
+        Each batch is (<= batch_size, 3, *output_size) float32. Raises ValueError for other shapes or values,
+        TypeError for other types.
+        """
+        if isinstance(x, np.ndarray) and x.ndim != 4:
+            raise ValueError(f"an array of crops must be (N, H, W, 3), got {x.shape}; give single crops in a list")
+        if not isinstance(x, np.ndarray | Sequence):
+            raise TypeError(f"crops must be a list of arrays or one array (N, H, W, 3), got {type(x).__name__}")
+        return [
+            self._preprocess([_to_uint8(crop) for crop in x[start : start + self.batch_size]])
+            for start in range(0, len(x), self.batch_size)
+        ]
+
+    def extra_repr(self) -> str:
+        return f"output_size={self._preprocess.image_size}, batch_size={self.batch_size}"
+
+
+def _to_uint8(crop: Any) -> npt.NDArray[np.uint8]:
+    """A float crop in 0..1, as docTR has them, back to bytes: it shall read as its uint8 original does."""
+    if not isinstance(crop, np.ndarray):
+        raise TypeError(f"a crop must be a numpy array, got {type(crop).__name__}")
+    if crop.dtype not in (np.float16, np.float32):
+        return crop
+    if crop.size and not (crop.min() >= 0 and crop.max() <= 1):
+        raise ValueError(f"a float crop must lie in 0..1, got {crop.min()}..{crop.max()}; divide by its white value")
+    return np.rint(crop.astype(np.float32) * 255).astype(np.uint8)
+
+
+def _wrap(original: Callable[..., "RecognitionPredictor"]) -> Callable[..., "RecognitionPredictor"]:
+    """docTR's `_predictor`, which builds predictors for our names and models itself and passes on all others."""
+
+    @functools.wraps(original)
+    def _predictor(arch: Any, pretrained: bool, **kwargs: Any) -> "RecognitionPredictor":
+        if isinstance(arch, str) and arch in _ours:
+            return recognition_predictor_of(_ours[arch](pretrained=pretrained), **kwargs)
+        if _is_ours(arch):
+            return recognition_predictor_of(arch, **kwargs)
+        return original(arch, pretrained, **kwargs)
+
+    vars(_predictor)["_wrapped_by_clip4str_doctr"] = True
+    return _predictor
+
+
+def _is_ours(arch: Any) -> bool:
+    from clip4str_doctr.modeling.clip4str import CLIP4STR
+
+    # torch.compile wraps a module and keeps it under this name.
+    return isinstance(getattr(arch, "_orig_mod", arch), CLIP4STR)
+
+
+@functools.cache
+def _factory(entry: EntryPoint) -> Callable[..., nn.Module]:
+    """The factory behind an entry point, loaded when first called: importing docTR stays as cheap as it is."""
+
+    def factory(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        model: nn.Module = entry.load()(pretrained=pretrained, **kwargs)
+        return model
+
+    factory.__name__ = factory.__qualname__ = entry.name
+    factory.__doc__ = f"`{entry.value}`, registered by clip4str-doctr."
+    return factory
+
+
+def _check(zoo: ModuleType) -> None:
+    """Raise RuntimeError unless docTR's zoo has the parts that are changed here, used as they are used here."""
+    lacking = []
+    if not isinstance(getattr(zoo, "ARCHS", None), list):
+        lacking.append("the list ARCHS")
+    if not callable(getattr(zoo, "_predictor", None)):
+        lacking.append("the function _predictor")
+    if not isinstance(getattr(zoo, "recognition", None), ModuleType):
+        lacking.append("the module recognition")
+    caller = getattr(getattr(zoo, "recognition_predictor", None), "__code__", None)
+    if caller is None or "_predictor" not in caller.co_names:
+        lacking.append("a recognition_predictor that calls _predictor")
+    if lacking:
+        raise RuntimeError(
+            f"{zoo.__name__} of python-doctr {_doctr_version()} lacks {', '.join(lacking)}; clip4str-doctr "
+            "works with docTR 1.0 and 1.1. Upgrade clip4str-doctr, or install one of these"
+        )
+
+
+def _doctr_version() -> str:
+    try:
+        return version("python-doctr")
+    except PackageNotFoundError:
+        return "(unknown version)"
+
+
+def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return (red, green, blue)

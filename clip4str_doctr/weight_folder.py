@@ -1,0 +1,196 @@
+"""Our weight folder: config.json, model.safetensors, card.json and, for M-CLIP, tokenizer/; written whole or not."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from clip4str_doctr.config import ModelConfig, model_config_from_dict, model_config_to_dict
+from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
+from clip4str_doctr.modeling.text_tower import MClipTextTower
+from clip4str_doctr.tensor_file import compare_tensors, read_tensors, write_tensors
+from clip4str_doctr.tokenizer import MClipTokenizer, load_tokenizer
+from clip4str_doctr.weight_card import (
+    CARD_FILE,
+    CONFIG_FILE,
+    TENSOR_FILE,
+    TOKENIZER_FOLDER,
+    WeightCard,
+    WeightsError,
+    WeightsNotFoundError,
+    read_card,
+    read_json,
+    sha256_of,
+    verify_files,
+)
+
+__all__ = ["empty_model", "fill", "is_weight_folder", "read_folder", "write_folder"]
+
+
+def empty_model(config: ModelConfig) -> CLIP4STR:
+    """A model without memory (on torch's meta device), to compare with and to `fill`."""
+    with torch.device("meta"):
+        return build_model(config)
+
+
+def fill(model: CLIP4STR, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give an empty model its tensors, uncopied. Their names and shapes have been compared before."""
+    model.load_state_dict(dict(tensors), strict=True, assign=True)
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if not buffer.is_meta:
+                continue
+            # Index buffers of transformers' XLM-RoBERTa, which no file stores.
+            if name == "position_ids":
+                module.register_buffer(name, torch.arange(buffer.shape[-1]).expand(buffer.shape), persistent=False)
+            else:
+                assert name == "token_type_ids", f"unknown buffer {name} in {type(module).__name__}"
+                module.register_buffer(name, torch.zeros(buffer.shape, dtype=buffer.dtype), persistent=False)
+
+
+def is_weight_folder(folder: Path) -> bool:
+    """Whether a folder is one of ours, by its file names."""
+    return all((folder / name).is_file() for name in (CONFIG_FILE, TENSOR_FILE))
+
+
+def read_folder(folder: Path, tokenizer: MClipTokenizer | None = None) -> CLIP4STR:
+    """Verify every file's SHA-256, then load strictly; float32 on the CPU, whatever the file stores.
+
+    tokenizer: used instead of the folder's own. A float32 file is mapped, not copied (see `read_tensors`).
+    Raises WeightsError for a folder that is incomplete, damaged, or at odds with itself.
+    """
+    card = read_card(folder)
+    # Hashing releases the interpreter lock, so it costs little beside the imports and the building of the towers.
+    with ThreadPoolExecutor(1) as pool:
+        verification = pool.submit(verify_files, folder, card)
+        config = _read_config(folder, card)
+        model = empty_model(config)
+        verification.result()
+    tensors = read_tensors(folder / TENSOR_FILE, torch.float32)
+    if problems := compare_tensors(model.state_dict(), tensors):
+        raise WeightsError(
+            f"{folder / TENSOR_FILE} does not fit {CONFIG_FILE} ({len(problems)} problems); convert it again:\n  "
+            + "\n  ".join(problems)
+        )
+    fill(model, tensors)
+    if isinstance(model.text_tower, MClipTextTower):
+        model.text_tower.tokenizer = tokenizer or _read_tokenizer(folder)
+    return model
+
+
+def _read_config(folder: Path, card: WeightCard) -> ModelConfig:
+    try:
+        config = model_config_from_dict(read_json(folder / CONFIG_FILE))
+    except WeightsError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{folder / CONFIG_FILE} does not describe a model: {error}; convert it again") from error
+    for what, on_card, in_config in (
+        ("arch", card.arch, config.arch),
+        ("preprocess", card.preprocess, config.preprocess),
+    ):
+        if on_card != in_config:
+            raise WeightsError(
+                f"{folder}: {CARD_FILE} and {CONFIG_FILE} disagree about {what}: {on_card} and {in_config}; "
+                "convert it again"
+            )
+    return config
+
+
+def _read_tokenizer(folder: Path) -> MClipTokenizer:
+    if not (folder / TOKENIZER_FOLDER / "tokenizer.json").is_file():
+        raise WeightsNotFoundError(
+            f"{folder} has no {TOKENIZER_FOLDER}/tokenizer.json, which its text tower needs; pass "
+            "tokenizer='.../M_clip'"
+        )
+    return load_tokenizer(folder / TOKENIZER_FOLDER)
+
+
+def write_folder(
+    folder: Path,
+    model: CLIP4STR,
+    tensors: Mapping[str, torch.Tensor],
+    card: WeightCard,
+    *,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+    advance: Callable[[int], object] | None = None,
+) -> WeightCard:
+    """Write a folder beside its destination and move it there when it is complete; returns the card it got.
+
+    model: may be empty; its config, parameter count and tokenizer are written. tensors: its state dict, possibly
+    mapped from elsewhere. dtype: of stored floating point tensors, None keeps theirs.
+    Raises FileExistsError for a non-empty folder that is not ours, unless `overwrite`, which replaces our files in it;
+    WeightsError for a model that could not be loaded again.
+    """
+    tokenizer = getattr(model.text_tower, "tokenizer", None)
+    if isinstance(model.text_tower, MClipTextTower) and not isinstance(tokenizer, MClipTokenizer):
+        raise WeightsError("the model has no M-CLIP tokenizer, so it could not be loaded again; load it with one first")
+    with _new_folder(folder, overwrite) as partial:
+        digests = {TENSOR_FILE: write_tensors(partial / TENSOR_FILE, tensors, dtype, advance)}
+        (partial / CONFIG_FILE).write_text(_json(model_config_to_dict(model.config)), encoding="utf-8")
+        digests[CONFIG_FILE] = sha256_of(partial / CONFIG_FILE)
+        if isinstance(tokenizer, MClipTokenizer):
+            (partial / TOKENIZER_FOLDER).mkdir()
+            for name, content in tokenizer.files.items():
+                path = partial / TOKENIZER_FOLDER / name
+                path.write_bytes(content)
+                digests[f"{TOKENIZER_FOLDER}/{name}"] = sha256_of(path)
+        stored = {dtype or tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+        card = replace(
+            card,
+            sha256=digests,
+            preprocess=model.config.preprocess,
+            dtype=", ".join(sorted(str(one).removeprefix("torch.") for one in stored)),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+        )
+        (partial / CARD_FILE).write_text(_json(card.to_dict()), encoding="utf-8")
+    return card
+
+
+def _json(values: object) -> str:
+    return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+
+
+@contextmanager
+def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` at the end, or nothing at all if an exception comes first."""
+    folder = folder.absolute()
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; choose another folder for the weights")
+    ours = is_weight_folder(folder) and (folder / CARD_FILE).is_file()
+    if folder.is_dir() and any(folder.iterdir()) and not ours and not overwrite:
+        raise FileExistsError(
+            f"{folder} holds files that are no weights of ours; choose an empty folder, or pass overwrite=True"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A sibling, so that moving it is a rename within one file system.
+    partial = folder.parent / f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+    partial.mkdir()
+    try:
+        yield partial
+        _move(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move(partial: Path, folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        # File by file, leaving what else is there. The card goes first and comes last: a folder caught in between is
+        # one without a card, never old weights under a new card.
+        (folder / CARD_FILE).unlink(missing_ok=True)
+        names = [path.relative_to(partial) for path in sorted(partial.rglob("*")) if path.is_file()]
+        for name in sorted(names, key=lambda name: name.name == CARD_FILE):
+            (folder / name).parent.mkdir(exist_ok=True)
+            os.replace(partial / name, folder / name)
+        return
+    if folder.is_dir():
+        folder.rmdir()
+    partial.rename(folder)

@@ -1,0 +1,173 @@
+"""Loading and saving models: one door to the published checkpoint, our own folders, and the hub."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clip4str_doctr.config import ModelConfig
+from clip4str_doctr.lookup import embedded_folder, find_all, find_weights
+from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.modeling.text_tower import MClipTextTower
+from clip4str_doctr.postprocess import PostProcessor
+from clip4str_doctr.published import find_checkpoint, read_published
+from clip4str_doctr.tokenizer import find_tokenizer_folder, load_tokenizer
+from clip4str_doctr.weight_card import (
+    NORMALIZATIONS,
+    TENSOR_FILE,
+    WeightCard,
+    WeightsError,
+    WeightsNotFoundError,
+    card_from_dict,
+    read_card,
+)
+from clip4str_doctr.weight_folder import empty_model, fill, is_weight_folder, read_folder, write_folder
+
+__all__ = [
+    "WeightCard",
+    "WeightsError",
+    "WeightsNotFoundError",
+    "embedded_folder",
+    "find_all",
+    "find_weights",
+    "load_into",
+    "load_model",
+    "read_card",
+    "save_model",
+]
+
+_HUB = "hf://"
+_HUB_PATH = re.compile(r"(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>\S+))?")
+_PARTS = ("image_tower", "text_tower", "visual_decoder", "cross_decoder")
+
+
+def load_model(
+    path: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    normalization: str | None = None,
+    decode_ar: bool | None = None,
+    refine_iters: int | None = None,
+) -> CLIP4STR:
+    """A model in eval mode, float32, on the CPU.
+
+    path: the published `.ckpt`, a folder in the published layout (`clip4str/*.ckpt` and `M_clip/`), one of our folders,
+    or `hf://owner/repo[@revision]` holding either. Published files are never unpickled beyond tensors and containers;
+    our folders are verified by SHA-256. Files are mapped, not copied: replace them by renaming while a model is in use.
+    tokenizer: the published M_clip folder; None: the one beside the weights.
+    normalization: "half" (mean and std 0.5) or "clip" (CLIP's); None: what the weight card says, and for a `.ckpt`
+    "half", which the reference's script reads with.
+    decode_ar, refine_iters: as in `DecodeConfig`; None: what the file says.
+
+    Raises ValueError for a wrong option; WeightsError (a ValueError) for weights that are damaged, unsafe or do not
+    fit, naming every tensor concerned; WeightsNotFoundError (also a FileNotFoundError) for a file that is not there.
+    """
+    _check_options(normalization, decode_ar, refine_iters)
+    place = _fetch(str(path)) if str(path).startswith(_HUB) else Path(path).expanduser()
+    if not place.exists():
+        raise WeightsNotFoundError(f"{place} does not exist; give a .ckpt file, a weights folder, or {_HUB}owner/repo")
+    if place.name == TENSOR_FILE and is_weight_folder(place.parent):
+        place = place.parent
+    mclip = None if tokenizer is None else find_tokenizer_folder(Path(tokenizer).expanduser())
+    if place.is_dir() and is_weight_folder(place):
+        model = read_folder(place, None if mclip is None else load_tokenizer(mclip))
+    else:
+        model = _load_published(find_checkpoint(place) if place.is_dir() else place, mclip)
+    model.config = _with_options(model.config, normalization, decode_ar, refine_iters)
+    return model.eval()
+
+
+def _load_published(checkpoint: Path, mclip: Path | None) -> CLIP4STR:
+    published = read_published(checkpoint, mclip)
+    model = empty_model(published.config)
+    tensors = published.tensors(model.state_dict())
+    fill(model, {name: tensor.to(torch.float32) for name, tensor in tensors.items()})
+    assert isinstance(model.text_tower, MClipTextTower)
+    model.text_tower.tokenizer = published.tokenizer
+    return model
+
+
+def _check_options(normalization: str | None, decode_ar: bool | None, refine_iters: int | None) -> None:
+    if normalization is not None and normalization not in NORMALIZATIONS:
+        raise ValueError(f"normalization must be one of {sorted(NORMALIZATIONS)} or None, got {normalization!r}")
+    if decode_ar is not None and not isinstance(decode_ar, bool):
+        raise ValueError(f"decode_ar must be True, False or None, got {decode_ar!r}")
+    if refine_iters is not None and (isinstance(refine_iters, bool) or not isinstance(refine_iters, int)):
+        raise ValueError(f"refine_iters must be an integer or None, got {refine_iters!r}")
+    if refine_iters is not None and refine_iters < 0:
+        raise ValueError(f"refine_iters must be 0 or more, got {refine_iters}")
+
+
+def _with_options(
+    config: ModelConfig, normalization: str | None, decode_ar: bool | None, refine_iters: int | None
+) -> ModelConfig:
+    if normalization is not None:
+        config = replace(config, preprocess=NORMALIZATIONS[normalization])
+    return config.with_decode(decode_ar, refine_iters)
+
+
+def _fetch(url: str) -> Path:
+    """Download (or find in the hub's cache) a repository with weights; returns its folder."""
+    match = _HUB_PATH.fullmatch(url.removeprefix(_HUB))
+    if match is None:
+        raise ValueError(f"a hub address must be {_HUB}owner/repo or {_HUB}owner/repo@revision, got {url!r}")
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(repo_id=match["repo"], revision=match["revision"]))
+    except HFValidationError as error:
+        raise ValueError(f"{url} is no valid hub address: {error}") from error
+    # Network failures and an empty cache are OSErrors or come wrapped in HfHubHTTPError, depending on the version.
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsNotFoundError(
+            f"cannot get {url} from the Hugging Face hub ({type(error).__name__}: {reason}); check the name, the "
+            "network and, for a private repository, `hf auth login`"
+        ) from error
+
+
+def load_into(model: CLIP4STR, path: str | Path, **options: Any) -> None:
+    """Load weights into a model that exists; its parts take the dimensions found in the file.
+
+    options: those of `load_model`. The model keeps its device, its training mode and its kind of confidence, and is
+    unchanged if loading fails; its parameters are new objects, so make optimizers afterwards.
+    Raises as `load_model`, and ValueError for weights of another architecture.
+    """
+    loaded = load_model(path, **options)
+    if loaded.config.arch != model.config.arch:
+        raise ValueError(
+            f"{path} holds a {loaded.config.arch}, but the model is a {model.config.arch}; use load_model, or the "
+            f"factory {loaded.config.arch}()"
+        )
+    device = next(model.parameters()).device
+    for name in _PARTS:
+        setattr(model, name, getattr(loaded, name).to(device).train(model.training))
+    model.config = loaded.config
+    model.charset = loaded.charset
+    model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence)
+
+
+def save_model(
+    model: CLIP4STR,
+    folder: str | Path,
+    card: WeightCard | Mapping[str, Any],
+    dtype: torch.dtype | None = None,
+    *,
+    overwrite: bool = False,
+) -> WeightCard:
+    """Write config.json, model.safetensors, card.json and tokenizer files that `load_model` takes; returns the card.
+
+    card: what is known of the weights; arch, SHA-256, preprocess, dtype and parameter count are filled in. dtype: what
+    floating point tensors are stored as, None keeps theirs. The folder appears complete or not at all.
+    Raises FileExistsError for a non-empty folder that is not ours, unless `overwrite`; WeightsError for a card of
+    another architecture, for values that float16 cannot hold, and for an M-CLIP text tower without its tokenizer.
+    """
+    arch = model.config.arch
+    known = card if isinstance(card, WeightCard) else card_from_dict({"arch": arch, **card})
+    if known.arch != arch:
+        raise WeightsError(f"the card is of {known.arch!r}, but the model is a {arch!r}; correct the card's arch")
+    return write_folder(Path(folder), model, model.state_dict(), known, dtype=dtype, overwrite=overwrite)

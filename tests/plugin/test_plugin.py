@@ -1,0 +1,255 @@
+"""Registration, and docTR's own calls with our models in them."""
+
+import copy
+import pickle
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import doctr
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from doctr.models import detection, kie_predictor, ocr_predictor, recognition_predictor
+from doctr.models.factory import hub
+from doctr.models.recognition import zoo
+from doctr.utils.geometry import extract_crops
+
+import clip4str_doctr
+from clip4str_doctr import plugin
+from clip4str_doctr.config import PreprocessConfig
+from clip4str_doctr.preprocess import Preprocess
+
+# Left, top, right, bottom, score of two words on a page.
+BOXES = np.array([[0.1, 0.1, 0.4, 0.2, 0.9], [0.5, 0.1, 0.9, 0.2, 0.9]], np.float32)
+NAMES = {"clip4str_vn", "clip4str_vn_tiny"}
+
+
+@pytest.fixture(autouse=True)
+def registered() -> None:
+    clip4str_doctr.register()
+
+
+@pytest.fixture(scope="module")
+def model(micro_folder: Path) -> clip4str_doctr.CLIP4STR:
+    return clip4str_doctr.load_model(micro_folder).eval()
+
+
+@pytest.fixture(scope="module")
+def crops() -> list[npt.NDArray[np.uint8]]:
+    random = np.random.default_rng(0)
+    return [
+        random.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((32, 100), (40, 200), (1, 1), (90, 30), (20, 400))
+    ]
+
+
+def test_names_stand_where_doctr_looks() -> None:
+    assert NAMES <= set(zoo.ARCHS) and len(zoo.ARCHS) == len(set(zoo.ARCHS))
+    for namespace in (doctr.models, doctr.models.recognition):
+        assert NAMES <= set(vars(namespace))
+    assert set(hub.AVAILABLE_ARCHS["recognition"]) >= NAMES
+
+
+def test_only_our_names_and_models_are_taken_over() -> None:
+    with pytest.raises(ValueError, match="unknown architecture 'clip5str'"):
+        recognition_predictor("clip5str")
+    with pytest.raises(ValueError, match="unknown architecture"):
+        recognition_predictor(torch.nn.Linear(2, 2))
+    stock = recognition_predictor("crnn_mobilenet_v3_small", pretrained=False, pretrained_backbone=False)
+    assert type(stock.pre_processor).__module__.startswith("doctr.")
+
+
+def test_predictor_squashes_and_normalises_as_the_weights_ask(model: Any, crops: Any) -> None:
+    predictor = recognition_predictor(model, batch_size=2, symmetric_pad=True, preserve_aspect_ratio=True)
+    batches = predictor.pre_processor(crops)
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    expected = Preprocess((32, 128), model.config.preprocess)(crops)
+    assert torch.equal(torch.cat(batches), expected)
+
+
+def test_predictor_answers_as_the_model_does(model: Any, crops: Any) -> None:
+    predictor = recognition_predictor(model, batch_size=2, split_wide_crops=False)
+    pixels = Preprocess((32, 128), model.config.preprocess)(crops)
+    with torch.inference_mode():
+        alone = [model(pixel[None], return_preds=True)["preds"][0] for pixel in pixels]
+    together = predictor(crops)
+    assert [text for text, _ in together] == [text for text, _ in alone]
+    assert [conf for _, conf in together] == pytest.approx([conf for _, conf in alone], abs=1e-5)
+    assert predictor([]) == []
+
+
+def test_wide_crops_are_split_by_default_as_doctr_does(model: Any) -> None:
+    assert recognition_predictor(model).split_wide_crops
+    assert not recognition_predictor(model, split_wide_crops=False).split_wide_crops
+
+
+def test_mean_and_std_can_be_given_and_nonsense_cannot(model: Any, crops: Any) -> None:
+    predictor = recognition_predictor(model, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    (batch,) = predictor.pre_processor(crops)
+    assert batch.min() >= 0 and batch.max() <= 1
+    with pytest.raises(TypeError, match="interpolate"):
+        recognition_predictor(model, interpolate="bilinear")
+
+
+class TestCropPreProcessor:
+    processor = plugin.CropPreProcessor((32, 128), PreprocessConfig((0.5,) * 3, (0.5,) * 3), 2)
+
+    def test_takes_one_array_of_crops(self) -> None:
+        array = np.random.default_rng(1).integers(0, 256, (3, 20, 50, 3), np.uint8)
+        assert torch.equal(torch.cat(self.processor(array)), torch.cat(self.processor(list(array))))
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float16])
+    def test_float_crops_read_as_their_bytes(self, crops: Any, dtype: Any) -> None:
+        floats = [(crop / 255).astype(dtype) for crop in crops]
+        assert torch.equal(torch.cat(self.processor(floats)), torch.cat(self.processor(crops)))
+
+    def test_read_only_and_strided_crops(self, crops: Any) -> None:
+        page = np.zeros((100, 300, 3), np.uint8)
+        page[10:42, 50:150] = crops[0]
+        page.flags.writeable = False
+        assert torch.equal(self.processor([page[10:42, 50:150]])[0], self.processor([crops[0]])[0])
+
+    @pytest.mark.parametrize(
+        ("crop", "error"),
+        [
+            (np.zeros((9, 9, 4), np.uint8), "uint8"),
+            (np.zeros((9, 9, 3), np.int64), "int64"),
+            (np.zeros((0, 9, 3), np.uint8), "at least one pixel"),
+            (np.full((9, 9, 3), 200, np.float32), "0..1"),
+            (np.full((9, 9, 3), np.nan, np.float32), "0..1"),
+        ],
+    )
+    def test_says_what_is_wrong_with_a_crop(self, crop: Any, error: str) -> None:
+        with pytest.raises(ValueError, match=error):
+            self.processor([crop])
+
+    def test_says_what_is_wrong_with_the_argument(self) -> None:
+        with pytest.raises(ValueError, match="N, H, W, 3"):
+            self.processor(np.zeros((9, 9, 3), np.uint8))
+        with pytest.raises(TypeError, match="str"):
+            self.processor(["crop.png"])
+        with pytest.raises(TypeError, match="list of arrays"):
+            self.processor({1: 2})  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="batch_size"):
+            plugin.CropPreProcessor((32, 128), PreprocessConfig((0.5,) * 3, (0.5,) * 3), 0)
+
+    def test_can_be_pickled(self, crops: Any) -> None:
+        again = pickle.loads(pickle.dumps(self.processor))
+        assert torch.equal(torch.cat(again(crops)), torch.cat(self.processor(crops)))
+
+
+def test_compiled_model_is_ours_too(model: Any) -> None:
+    compiled = torch.compile(model, backend="eager")
+    predictor = recognition_predictor(compiled, batch_size=2)
+    assert isinstance(predictor.pre_processor, plugin.CropPreProcessor)
+    assert predictor.model is compiled
+
+
+def test_half_precision_as_doctr_cli_does_on_gpus(model: Any, crops: Any) -> None:
+    predictor = recognition_predictor(copy.deepcopy(model)).bfloat16()
+    assert len(predictor(crops)) == len(crops)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Any:
+    torch.manual_seed(0)
+    return detection.db_mobilenet_v3_large(pretrained=False, pretrained_backbone=False)
+
+
+@pytest.fixture
+def two_words(monkeypatch: pytest.MonkeyPatch, detector: Any) -> Iterator[Any]:
+    """An untrained detector that finds two words all the same."""
+
+    def forward(pages: torch.Tensor, **_: Any) -> dict[str, Any]:
+        return {"preds": [{"words": BOXES} for _ in pages], "out_map": torch.zeros(len(pages), 1, *pages.shape[-2:])}
+
+    monkeypatch.setattr(detector, "forward", forward)
+    yield detector
+
+
+@pytest.mark.parametrize("make", [ocr_predictor, kie_predictor])
+def test_whole_pages(make: Any, two_words: Any, model: Any) -> None:
+    page = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    predictor = make(two_words, model, pretrained=False, reco_bs=1)
+    document = predictor([page])
+    crops = extract_crops(page, BOXES[:, :4])
+    expected = [text for text, _ in recognition_predictor(model)(crops)]
+    if make is ocr_predictor:
+        found = [word.value for block in document.pages[0].blocks for line in block.lines for word in line.words]
+    else:
+        found = [word.value for word in document.pages[0].predictions["words"]]
+    assert found == [text for text in expected if text]
+    assert document.export() is not None
+
+
+@pytest.mark.parametrize("strategy", ["mask", "nearest"])
+def test_whitelist_reaches_every_symbol_that_is_written(model: Any, crops: Any, strategy: str) -> None:
+    # By name: as an attribute, `doctr.models.utils` is the recognition package's module of that name.
+    add_whitelist = getattr(import_module("doctr.models.utils"), "add_whitelist", None)
+    if add_whitelist is None:
+        pytest.skip("add_whitelist came with docTR 1.1")
+    predictor = recognition_predictor(model)
+    free = predictor(crops)
+    with add_whitelist(predictor, "0123456789", strategy=strategy):
+        texts = [text for text, _ in predictor(crops)]
+    assert any(texts) and set("".join(texts)) <= set("0123456789")
+    assert predictor(crops) == free
+
+
+def test_another_package_can_add_its_own(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+    module = ModuleType("their_package")
+    vars(module)["factory"] = lambda pretrained: model
+    monkeypatch.setitem(sys.modules, "their_package", module)
+    theirs = [EntryPoint(name, "their_package:factory", plugin.FACTORY_GROUP) for name in ("theirs", "parseq")]
+    everyone = (*entry_points(group=plugin.FACTORY_GROUP), *theirs)
+    monkeypatch.setattr(plugin, "entry_points", lambda group: everyone)
+    stock = doctr.models.parseq
+    try:
+        plugin.register()
+        assert recognition_predictor("theirs", pretrained=True).model is model
+        assert zoo.recognition.parseq is doctr.models.parseq is stock and zoo.ARCHS.count("parseq") == 1
+    finally:
+        zoo.ARCHS.remove("theirs")
+        del zoo.recognition.theirs, doctr.models.theirs, plugin._ours["theirs"]
+
+
+def test_a_doctr_that_is_built_otherwise_is_left_alone() -> None:
+    other = ModuleType("doctr.models.recognition.zoo")
+    vars(other)["ARCHS"] = ("a", "tuple")
+    with pytest.raises(RuntimeError, match=r"python-doctr \d+\.\d+.* lacks the list ARCHS, the function _predictor"):
+        plugin.register_into(other)
+    assert other.ARCHS == ("a", "tuple")
+
+
+def test_not_installed_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "entry_points", lambda group: ())
+    with pytest.raises(RuntimeError, match="pip install"):
+        plugin.register()
+
+
+SPAWN = """
+import multiprocessing, numpy as np
+from doctr.models import recognition_predictor
+
+def read(predictor):
+    from doctr.models.recognition import zoo
+    return predictor([np.full((30, 90, 3), 120, np.uint8)]), "clip4str_vn" in zoo.ARCHS
+
+if __name__ == "__main__":
+    predictor = recognition_predictor("clip4str_vn_tiny", pretrained=True)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (preds, registered), = pool.map(read, [predictor])
+    assert registered and preds == read(predictor)[0], preds
+    print("fine")
+"""
+
+
+def test_spawned_workers(run_python: Any, tmp_path: Path) -> None:
+    (tmp_path / "spawn.py").write_text(SPAWN)
+    done = run_python("-W", "error::RuntimeWarning", "spawn.py")
+    assert done.stdout == "fine\n", done.stderr

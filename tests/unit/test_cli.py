@@ -1,0 +1,192 @@
+"""The command line, mostly in this process; once as it is installed."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from clip4str_doctr import cli, load_model
+from clip4str_doctr.preprocess import Preprocess
+
+
+@pytest.fixture(scope="module")
+def words() -> dict[str, npt.NDArray[np.uint8]]:
+    random = np.random.default_rng(5)
+    sizes = {"1.png": (32, 100), "2.png": (40, 160), "10.png": (60, 90)}
+    return {name: random.integers(0, 256, (*size, 3), np.uint8) for name, size in sizes.items()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, words: Any) -> Path:
+    folder = tmp_path / "ảnh"
+    folder.mkdir()
+    for name, pixels in words.items():
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(words: Any, micro_folder: Path) -> dict[str, tuple[str, float]]:
+    """What the model says to each picture alone."""
+    model = load_model(micro_folder)
+    preprocess = Preprocess((32, 128), model.config.preprocess)
+    with torch.inference_mode():
+        return {name: model(preprocess([pixels]), return_preds=True)["preds"][0] for name, pixels in words.items()}
+
+
+@pytest.fixture
+def read(micro_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("CLIP4STR_DOCTR_HOME", str(micro_folder.parent))
+    return lambda *args: cli.main(["read", "--device", "cpu", *map(str, args)])
+
+
+def test_a_line_for_each_picture_in_natural_order(read: Any, folder: Path, expected: Any, capsys: Any) -> None:
+    assert read(folder) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"{name}: {expected[name][0]}" for name in ("1.png", "2.png", "10.png")]
+    assert err == ""
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_json_and_batches(read: Any, folder: Path, expected: Any, capsys: Any, batch_size: int) -> None:
+    assert read(folder / "10.png", folder / "1.png", folder / "2.png", "--json", "--batch-size", batch_size) == 0
+    array = json.loads(capsys.readouterr().out)
+    assert [list(item) for item in array] == [["path", "text", "confidence"]] * 3
+    for item, name in zip(array, ("10.png", "1.png", "2.png"), strict=True):
+        assert (item["path"], item["text"]) == (str(folder / name), expected[name][0])
+        assert item["confidence"] == pytest.approx(expected[name][1], abs=1e-5)
+
+
+def test_weights_by_path(read: Any, folder: Path, expected: Any, micro_folder: Path, capsys: Any) -> None:
+    assert read(folder / "2.png", "--weights", micro_folder, "--arch", "clip4str_vn_tiny") == 0
+    assert capsys.readouterr().out == f"2.png: {expected['2.png'][0]}\n"
+
+
+def test_names_that_stand_twice_are_told_apart(read: Any, folder: Path, capsys: Any) -> None:
+    other = folder / "other"
+    other.mkdir()
+    (folder / "1.png").rename(other / "2.png")
+    assert read(folder / "2.png", other, folder / "10.png") == 0
+    starts = [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert starts == [str(folder / "2.png"), str(other / "2.png"), "10.png"]
+
+
+def test_corrupt_pictures_are_reported_and_the_others_read(read: Any, folder: Path, expected: Any, capsys: Any) -> None:
+    whole = (folder / "2.png").read_bytes()
+    (folder / "3.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "4.jpg").write_bytes(b"")
+    assert read(folder) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"{name}: {expected[name][0]}" for name in ("1.png", "2.png", "10.png")]
+    assert [line.split(": ")[:2] for line in err.splitlines()] == [
+        [str(folder / name), "not a readable image"] for name in ("3.png", "4.jpg")
+    ]
+
+
+def test_nothing_but_corrupt_pictures(read: Any, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    assert read(tmp_path, "--json") == 1
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_one_pixel(read: Any, tmp_path: Path, capsys: Any) -> None:
+    Image.new("1", (1, 1)).save(tmp_path / "a.bmp")
+    assert read(tmp_path) == 0
+    assert capsys.readouterr().out.startswith("a.bmp: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.png"], "no such file or folder: nowhere.png"),
+        (["."], "no image in ."),
+        (["word.png", "--device", "cpx"], "cannot use --device cpx"),
+        (["word.png", "--device", "meta"], "cannot use --device meta"),
+        (["word.png", "--arch", "clip5str"], "unknown --arch clip5str; installed: .*clip4str_vn_tiny"),
+        (["word.png", "--arch", "clip4str_vn"], "no weights of clip4str_vn: looked for .*clip4str-doctr convert"),
+        (["word.png", "--weights", "nowhere.ckpt"], "nowhere.ckpt does not exist"),
+        (["word.png", "--weights", "word.png"], "word.png"),
+        (["word.png", "--weights", "HOME", "--arch", "clip4str_vn"], "holds a clip4str_vn_tiny, not a clip4str_vn"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    read: Any, tmp_path: Path, micro_folder: Path, monkeypatch: Any, capsys: Any, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if arguments[0] == "word.png":
+        Image.new("RGB", (9, 9)).save("word.png")
+    assert read(*[str(micro_folder) if argument == "HOME" else argument for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("clip4str-doctr: error: ")
+    assert re.search(message, err, re.DOTALL), err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there(read: Any, folder: Path, capsys: Any) -> None:
+    assert read(folder, "--device", "cuda") == 2
+    assert "cannot use --device cuda" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["read"], ["read", "a.png", "--batch-size", "0"], ["reed"]])
+def test_usage(arguments: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2 and "usage: clip4str-doctr" in capsys.readouterr().err
+
+
+def test_weights_lists_places(read: Any, micro_folder: Path, capsys: Any) -> None:
+    assert cli.main(["weights"]) == 0
+    out = capsys.readouterr().out
+    assert "clip4str_vn:\n" in out and f"  {micro_folder}: used\n" in out
+
+
+def test_convert_says_what_is_wrong(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "a.ckpt").write_bytes(b"no checkpoint")
+    command = ["convert", tmp_path / "a.ckpt", "--mclip", tmp_path, "-o", tmp_path / "out", "--dtype", "float16"]
+    assert cli.main([str(part) for part in command]) == 2
+    assert "a.ckpt" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_train_takes_a_recipe_by_path_or_name(tmp_path: Path, capsys: Any) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.touch()
+    assert cli._recipe(str(recipe)) == recipe
+    assert cli._recipe("clip4str_vn_tiny").name == "clip4str_vn_tiny.yaml"
+    assert cli.main(["train", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml" in capsys.readouterr().err
+
+
+def test_installed_command_under_a_plain_locale(micro_folder: Path, folder: Path, expected: Any) -> None:
+    command = Path(sys.executable).with_name("clip4str-doctr")
+    done = subprocess.run(
+        [command, "read", folder / "1.png", "--weights", micro_folder],
+        env={**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+        capture_output=True,
+        timeout=300,
+    )
+    assert done.stdout.decode("utf-8") == f"1.png: {expected['1.png'][0]}\n", done.stderr
+    assert done.returncode == 0
+
+
+def test_the_small_model_reads_without_the_large_libraries(run_python: Any, folder: Path) -> None:
+    code = "import sys; from clip4str_doctr.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    done = run_python("-c", code, "read", str(folder / "1.png"))
+    assert done.returncode == 0, done.stderr
+    loaded = {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert "torch" in loaded and not loaded & {"doctr", "torchvision", "transformers", "open_clip"}
+
+
+def test_reader_that_leaves_early(micro_folder: Path, folder: Path) -> None:
+    command = f'"{sys.executable}" -m clip4str_doctr.cli read "{folder}" --weights "{micro_folder}" | true'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", timeout=300)
+    assert done.stderr == ""

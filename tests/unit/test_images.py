@@ -1,0 +1,175 @@
+"""Image files as users have them: every mode, orientation and kind of damage."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from clip4str_doctr.images import UnreadableImageError, find_images, natural_key, open_image
+
+RAMP = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+
+
+def saved(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_rgb_as_it_is(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    for suffix in ("png", "bmp", "tiff"):
+        opened = open_image(saved(tmp_path / f"a.{suffix}", Image.fromarray(pixels)))
+        assert np.array_equal(opened, pixels) and opened.flags.c_contiguous and opened.flags.writeable
+
+
+def test_gray_and_bilevel(tmp_path: Path) -> None:
+    assert np.array_equal(open_image(saved(tmp_path / "l.png", Image.fromarray(RAMP))), np.dstack([RAMP] * 3))
+    bilevel = open_image(saved(tmp_path / "1.png", Image.fromarray(RAMP > 100)))
+    assert np.array_equal(bilevel[..., 0], np.where(RAMP > 100, 255, 0))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_is_put_on_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (4, 3), (0, 0, 0, 255))
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 128))
+    opened = open_image(saved(tmp_path / "a.png", image.convert(mode)))
+    assert opened[0, 0].tolist() == [255] * 3 and opened[0, 2].tolist() == [0] * 3
+    assert opened[0, 1] == pytest.approx(127, abs=1)
+
+
+def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    plain = open_image(saved(tmp_path / "plain.png", image))
+    assert plain.tolist() == [[[10, 20, 30], [200, 100, 50]]]
+    clear = open_image(saved(tmp_path / "clear.png", image, transparency=0))
+    assert clear.tolist() == [[[255, 255, 255], [200, 100, 50]]]
+
+
+def test_colour_that_stands_for_transparent(tmp_path: Path) -> None:
+    image = Image.new("RGB", (2, 1), (10, 20, 30))
+    image.putpixel((1, 0), (1, 2, 3))
+    opened = open_image(saved(tmp_path / "trns.png", image, transparency=(10, 20, 30)))
+    assert opened.tolist() == [[[255, 255, 255], [1, 2, 3]]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_16_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    wide = RAMP.astype(np.uint16) * 257
+    opened = open_image(saved(tmp_path / f"a.{suffix}", Image.fromarray(wide)))
+    assert np.array_equal(opened[..., 0], RAMP)
+
+
+@pytest.mark.parametrize(("white", "dtype"), [(65535, np.int32), (1, np.float32), (255, np.float32)])
+def test_wide_gray_levels(tmp_path: Path, white: int, dtype: Any) -> None:
+    levels = (np.array([[0, 51, 255]]) / 255 * white).astype(dtype)
+    opened = open_image(saved(tmp_path / "a.tiff", Image.fromarray(levels)))
+    assert opened[0, :, 0].tolist() == [0, 51, 255]
+
+
+def test_gray_levels_without_any_known_range_are_refused(tmp_path: Path) -> None:
+    for values in ([[0, 70000]], [[-1, 5]], [[float("nan"), 0]]):
+        path = saved(tmp_path / "a.tiff", Image.fromarray(np.array(values, np.float32)))
+        with pytest.raises(UnreadableImageError, match="grey levels"):
+            open_image(path)
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    opened = open_image(saved(tmp_path / "a.jpg", image, quality=100))
+    assert opened[8, 8] == pytest.approx([255, 0, 0], abs=3)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: int) -> None:
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:8, :16] = 255
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = saved(tmp_path / f"a.{suffix}", Image.fromarray(pixels), exif=exif)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(open_image(path), expected)
+    if orientation == 6:  # stored lying on its left side: the bright corner goes from top left to top right
+        assert expected.shape == (32, 16, 3) and expected[4, 12].min() > 200 and expected[4, 4].max() < 50
+
+
+def test_damaged_exif_does_not_matter(tmp_path: Path) -> None:
+    # A valid orientation (6) before a tag whose type and value disagree.
+    exif = bytes.fromhex(
+        "457869660000 4d4d002a00000008 0003 010e000200000006 00000032 0112000300000001 00060012"
+        "0121000500000001 00000038 00000000 68656c6c6f00 00000048 00000001"
+    )
+    path = saved(tmp_path / "a.jpg", Image.new("RGB", (20, 10)), exif=exif)
+    assert open_image(path).shape == (20, 10, 3)
+
+
+def test_first_of_several_frames(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    path = saved(tmp_path / "a.tiff", frames[0], save_all=True, append_images=frames[1:])
+    assert open_image(path)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_one_pixel(tmp_path: Path) -> None:
+    assert open_image(saved(tmp_path / "a.png", Image.new("L", (1, 1), 7))).tolist() == [[[7, 7, 7]]]
+
+
+def test_large_is_read_without_a_warning_and_huge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.png", Image.new("1", (30, 50)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert open_image(path).shape == (50, 30, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    with pytest.raises(UnreadableImageError, match="too large, scale it down"):
+        open_image(path)
+
+
+def damage(data: bytes) -> dict[str, bytes]:
+    return {
+        "empty": b"",
+        "text": b"this is no image",
+        "cut short": data[: len(data) // 2],
+        "header only": data[:30],
+        "overwritten": data[:60] + b"\xff" * (len(data) - 60),
+    }
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tiff"])
+def test_damaged_files_are_unreadable_not_a_crash(tmp_path: Path, suffix: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    whole = saved(tmp_path / f"whole.{suffix}", Image.fromarray(pixels)).read_bytes()
+    for kind, data in damage(whole).items():
+        if kind == "overwritten" and suffix in {"bmp", "tiff", "jpg"}:
+            continue  # raw or tolerant formats: white pixels are an image too
+        path = tmp_path / f"{kind}.{suffix}"
+        path.write_bytes(data)
+        with pytest.raises(UnreadableImageError, match="not a readable image"):
+            open_image(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImageError, match="No such file"):
+        open_image(tmp_path / "none.png")
+
+
+def test_find_images(tmp_path: Path) -> None:
+    for name in ("10.jpg", "2.JPG", "1.jpeg", "b.webp", "a.tif", "c.txt", ".hidden.png", "0.bmp", "x2.png", "x10.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    names = [path.name for path in find_images([tmp_path])]
+    assert names == ["0.bmp", "1.jpeg", "2.JPG", "10.jpg", "a.tif", "b.webp", "x2.png", "x10.png"]
+    # A file that is named is read whatever it is called.
+    assert find_images([tmp_path / "c.txt", tmp_path / "c.txt"]) == [tmp_path / "c.txt"] * 2
+    assert find_images([tmp_path / "folder.png"]) == []
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        find_images([tmp_path / "nowhere"])
+
+
+def test_natural_order_of_like_names() -> None:
+    names = ["a1b2.png", "a01b2.png", "A1b10.png", "a.png", "1.png", "a1b1.png"]
+    ordered = sorted(map(Path, names), key=natural_key)
+    assert [path.name for path in ordered] == ["1.png", "a.png", "a1b1.png", "a01b2.png", "a1b2.png", "A1b10.png"]
