@@ -227,18 +227,20 @@ def _weights(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    logging.getLogger().setLevel(logging.INFO)
-    # Before torch: this module sets how OpenMP waits.
-    try:
-        from clip4str_doctr.training.loop import train
-        from clip4str_doctr.training.recipe import load_recipe
+    path = _recipe(args.recipe)
+    # The loop before anything else that imports torch: it sets how OpenMP waits.
+    from clip4str_doctr.training.loop import train
+    from clip4str_doctr.training.recipe import load_recipe
+    from clip4str_doctr.training.synth.fonts import fonts_installed
 
-        recipe_path = _recipe(args.recipe)
-        complete = train(load_recipe(recipe_path), args.out or Path("runs") / recipe_path.stem)
-    except ModuleNotFoundError as error:
-        raise CommandError(f"{error}; training needs pip install 'clip4str-doctr[train]'") from error
-    except (OSError, ValueError) as error:
+    if not fonts_installed():
+        raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
+    try:
+        recipe = load_recipe(path)
+    except ValueError as error:
         raise CommandError(str(error)) from error
+    logging.getLogger().setLevel(logging.INFO)
+    complete = train(recipe, args.out or Path("runs") / path.stem)
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)
     return 0 if complete else 1

@@ -27,8 +27,8 @@ class ClipImageTower(nn.Module):
 
         self.image_size = config.image_size
         self.visual = VisionTransformer(
-            image_size=config.image_size,  # type: ignore[arg-type]  # open_clip takes pairs, its hint says int
-            patch_size=config.patch_size,  # type: ignore[arg-type]
+            image_size=config.image_size,
+            patch_size=config.patch_size,
             width=config.width,
             layers=config.layers,
             heads=config.width // 64,

@@ -37,11 +37,12 @@ class Attention(nn.Module):
         if hidden is not None:
             scores = scores.masked_fill(hidden, float("-inf"))
         mixed = scores.softmax(dim=-1) @ v
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        out: torch.Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return out
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """(N, L, d) -> (N, heads, L, d / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class Block(nn.Module):
@@ -59,4 +60,5 @@ class Block(nn.Module):
         """x: (N, L, d) -> (N, L, d). hidden: as in `Attention`."""
         y = self.norm1(x)
         x = x + self.self_attn(y, y, hidden)
-        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+        x = x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+        return x

@@ -51,9 +51,7 @@ def golden(golden_dir: Path, golden_checkpoint: Path) -> Golden:
     preprocess = Preprocess(model.config.image_tower.image_size, model.config.preprocess)
     # The reference's own way of opening: EXIF ignored, alpha dropped.
     crops = {name: np.asarray(Image.open(golden_dir / "images" / name).convert("RGB")) for name in images}
-    return Golden(
-        golden_dir, images, arrays, model, crops, {name: preprocess([crop]) for name, crop in crops.items()}
-    )
+    return Golden(golden_dir, images, arrays, model, crops, {name: preprocess([crop]) for name, crop in crops.items()})
 
 
 def published_order(logits: torch.Tensor) -> npt.NDArray[np.float32]:

@@ -164,6 +164,9 @@ def test_train_takes_a_recipe_by_path_or_name(tmp_path: Path, capsys: Any) -> No
     assert cli._recipe("clip4str_vn_tiny").name == "clip4str_vn_tiny.yaml"
     assert cli.main(["train", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml" in capsys.readouterr().err
+    recipe.write_text("model: {preset: clip4str_vn_tiny, colour: red}")
+    assert cli.main(["train", str(recipe)]) == 2
+    assert "mine.yaml" in capsys.readouterr().err
 
 
 def test_installed_command_under_a_plain_locale(micro_folder: Path, folder: Path, expected: Any) -> None:
