@@ -37,8 +37,8 @@ class DecoderLayer(nn.Module):
         """queries (1, Q, d), content (N, K, d), memory (N, M, d) -> (N, Q, d). The memory is not normalised."""
         x = queries + self.self_attn(self.norm_q(queries), self.norm_c(content), content_hidden)
         x = x + self.cross_attn(self.norm1(x), memory, memory_hidden)
-        x = x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
-        return x
+        out: torch.Tensor = x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+        return out
 
 
 class Decoder(nn.Module):

@@ -60,5 +60,5 @@ class Block(nn.Module):
         """x: (N, L, d) -> (N, L, d). hidden: as in `Attention`."""
         y = self.norm1(x)
         x = x + self.self_attn(y, y, hidden)
-        x = x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
-        return x
+        out: torch.Tensor = x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+        return out
