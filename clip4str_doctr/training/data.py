@@ -57,11 +57,17 @@ def sample_style(index: int, total_samples: int, recipe: DataRecipe) -> str:
     return "clean" if draw < clean_share(index, total_samples, recipe) else "photo"
 
 
-class Pools(Dataset[list[Batch]]):
-    """Pool p holds samples p * size .. (p + 1) * size - 1 as batches of similar label length, in shuffled order.
+def is_mixed(index: int, total_samples: int, recipe: DataRecipe) -> bool:
+    """Whether batches around sample `index` mix words of all lengths."""
+    return index < recipe.mixed_fraction * total_samples
 
-    Decoder passes are as long as a batch's longest label, so words of like length belong together. A pool depends on
-    its number only, so neither workers nor resuming change what the model sees.
+
+class Pools(Dataset[list[Batch]]):
+    """Pool p holds samples p * size .. (p + 1) * size - 1 as batches, in shuffled order.
+
+    Decoder passes are as long as a batch's longest label, so words of like length belong together, but for the first
+    `mixed_fraction` of all samples, from which the image tower's batch norms learn. A pool depends on its number only,
+    so neither workers nor resuming change what the model sees.
     """
 
     def __init__(
@@ -81,7 +87,8 @@ class Pools(Dataset[list[Batch]]):
         batch_size, batches = self.recipe.batch_size, self.recipe.pool_batches
         first = pool * batch_size * batches
         samples = [self._render(index) for index in range(first, first + batch_size * batches)]
-        samples.sort(key=lambda sample: len(sample[1]))
+        if not is_mixed(first, self.total_samples, self.recipe):
+            samples.sort(key=lambda sample: len(sample[1]))
         starts = [one * batch_size for one in range(batches)]
         random.Random(f"pool {self.recipe.seed} {pool}").shuffle(starts)
         return [_collate(samples[start : start + batch_size]) for start in starts]

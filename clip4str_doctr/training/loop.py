@@ -34,6 +34,7 @@ from clip4str_doctr.training.data import (
     SamplesFactory,
     batches_from,
     default_samples,
+    is_mixed,
     validation_crops,
 )
 from clip4str_doctr.training.losses import CTCHead, encode_labels, plm_loss
@@ -135,6 +136,7 @@ class TrainingRun:
         ).to(self.device)
         self.optimizer = build_optimizer(self.model, self.ctc_head, recipe.optim)
         self.average = MovingAverage(self.model, recipe.optim.ema_decay)
+        self.batch_norms = [one for one in self.model.modules() if isinstance(one, nn.BatchNorm2d)]
         self.step = 0
         self.skipped = 0
         self.active_seconds = 0.0
@@ -152,6 +154,9 @@ class TrainingRun:
     def advance(self, batch: Batch) -> StepReport:
         """Learn from one batch."""
         loss_recipe = self.recipe.loss
+        learn_norms = is_mixed(self.samples, self.recipe.schedule.total_samples, self.recipe.data)
+        for norm_layer in self.batch_norms:
+            norm_layer.train(learn_norms)
         set_learning_rate(self.optimizer, schedule_factor(self.progress, self.recipe.schedule))
         ctc_weight = loss_recipe.ctc_weight + self.progress * (loss_recipe.ctc_weight_end - loss_recipe.ctc_weight)
         # Drawn from the step's number: resuming needs no state of the generator.

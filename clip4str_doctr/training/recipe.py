@@ -17,7 +17,12 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Rendered words: share of clean ones falls linearly over the first `clean_fraction` of all samples."""
+    """Rendered words: share of clean ones falls linearly over the first `clean_fraction` of all samples.
+
+    Batch norms learn their statistics over the first `mixed_fraction`, from batches of mixed label lengths; then they
+    stand still and batches are cut by length. Short words are stretched wide and long ones squeezed: statistics of
+    batches of one length would not be those of the words a reader meets.
+    """
 
     seed: int
     batch_size: int
@@ -26,6 +31,7 @@ class DataRecipe:
     clean_start: float
     clean_end: float
     clean_fraction: float
+    mixed_fraction: float
     val_seed: int
     val_words: int  # of each style
 
@@ -125,6 +131,7 @@ def _check(recipe: Recipe) -> None:
         "data.clean_start": recipe.data.clean_start,
         "data.clean_end": recipe.data.clean_end,
         "data.clean_fraction": recipe.data.clean_fraction,
+        "data.mixed_fraction": recipe.data.mixed_fraction,
         "schedule.warmup": recipe.schedule.warmup,
         "schedule.final_factor": recipe.schedule.final_factor,
         "loss.caption_corruption": recipe.loss.caption_corruption,

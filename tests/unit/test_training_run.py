@@ -85,8 +85,9 @@ def one_thread() -> Any:
 # Data
 
 
-def micro_pools(workers: int) -> Pools:
-    return Pools((16, 64), 48, replace(micro_recipe().data, workers=workers), Blocks)
+def micro_pools(workers: int, mixed_fraction: float = 0.0) -> Pools:
+    data = replace(micro_recipe().data, workers=workers, mixed_fraction=mixed_fraction)
+    return Pools((16, 64), 48, data, Blocks)
 
 
 def test_batches_are_of_similar_length_and_cover_every_sample_once() -> None:
@@ -105,6 +106,29 @@ def test_batches_depend_on_their_number_only() -> None:
     worked = list(islice(batches_from(0, micro_pools(1)), 7))
     for batch, other in [*zip(plain[4:], later, strict=True), *zip(plain, worked, strict=True)]:
         assert batch.labels == other.labels and torch.equal(batch.pixels, other.pixels)
+
+
+def test_batches_mix_lengths_at_first() -> None:
+    mixed = list(islice(batches_from(0, micro_pools(0, mixed_fraction=0.5)), 9))
+    drawn = [sample_style(index, 48, micro_recipe().data) for index in range(24)]
+    expected = [Blocks(style, "train", 1).sample(index)[1] for index, style in enumerate(drawn)]
+    # Half of 48 samples: two pools of three batches of four, as they were drawn.
+    assert sorted(label for batch in mixed[:6] for label in batch.labels) == sorted(expected)
+    assert {tuple(batch.labels) for batch in mixed[:6]} == {tuple(expected[one : one + 4]) for one in range(0, 24, 4)}
+    assert all(batch.labels == sorted(batch.labels, key=len) for batch in mixed[6:])
+
+
+def test_batch_norms_learn_from_mixed_batches_only(one_thread: None) -> None:
+    recipe = micro_recipe()
+    run = loop.TrainingRun(replace(recipe, data=replace(recipe.data, mixed_fraction=0.25)))
+    batches = batches_from(0, micro_pools(0, mixed_fraction=0.25))
+    statistics = []
+    for batch in islice(batches, 6):
+        run.advance(batch)
+        statistics.append(run.model.state_dict()["image_tower.stem.1.running_mean"].clone())
+    # A quarter of 48 samples are three batches of four.
+    assert not torch.equal(statistics[0], statistics[2])
+    assert torch.equal(statistics[2], statistics[5])
 
 
 def test_share_of_clean_words_falls() -> None:
