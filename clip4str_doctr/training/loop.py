@@ -37,6 +37,7 @@ from clip4str_doctr.training.data import (
     is_mixed,
     validation_crops,
 )
+from clip4str_doctr.training.export import export
 from clip4str_doctr.training.losses import CTCHead, encode_labels, plm_loss
 from clip4str_doctr.training.optim import (
     MovingAverage,
@@ -325,36 +326,8 @@ def _stop_requests() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def export(checkpoint: str | Path, folder: str | Path, commit: str | None = None) -> None:
-    """Write a checkpoint's averaged weights as a weights folder in float16, with a card that says how they came.
-
-    commit: of the code that trained them, for the card.
-    """
-    from clip4str_doctr.weight_card import WeightCard
-    from clip4str_doctr.weights import save_model
-
-    state = torch.load(checkpoint, weights_only=True)
-    config, recipe = model_config_from_dict(state["config"]), recipe_from_dict(state["recipe"])
-    model = build_model(config)
-    model.load_state_dict(state["average"]["weights"])
-    samples = state["step"] * recipe.data.batch_size
-    protocol = f"{recipe.data.val_words} rendered words a style, fonts and words not trained on; nothing dropped"
-    card = WeightCard(
-        arch=config.arch,
-        source="trained from scratch by clip4str_doctr.training",
-        licence="Apache-2.0",
-        preprocess=config.preprocess,
-        metrics={"validation": state["scores"], "protocol": protocol} if state["scores"] else {},
-        data=f"{samples} Vietnamese words rendered by clip4str_doctr.training.synth",
-        recipe=json.dumps(state["recipe"]),
-        commit=commit,
-    )
-    save_model(model.eval(), folder, card=card, dtype=torch.float16)
-    logger.info("exported %s", folder)
-
-
 def main() -> None:
-    """Command line: train, or export a checkpoint."""
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("recipe", type=Path, help="YAML recipe")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")

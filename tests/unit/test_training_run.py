@@ -207,7 +207,7 @@ def test_train_runs_to_its_end_logs_and_exports(tmp_path: Path, one_thread: None
     assert set(scores[0]["clean"]) == set(scores[0]["photo"]) == {"cased", "uncased", "ned", "visual"}
     card = read_card(tmp_path / loop.WEIGHTS)
     assert card.dtype == "float16" and card.data is not None and card.data.startswith("48 ")
-    assert card.metrics["validation"]["clean"] == scores[-1]["clean"]
+    assert card.metrics["watched"]["clean"] == scores[-1]["clean"]
     assert load_model(tmp_path / loop.WEIGHTS).config.symbols == SYMBOLS
 
 
