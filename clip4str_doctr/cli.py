@@ -230,7 +230,7 @@ def _train(args: argparse.Namespace) -> int:
     path = _recipe(args.recipe)
     # The loop before anything else that imports torch: it sets how OpenMP waits.
     from clip4str_doctr.training.loop import train
-    from clip4str_doctr.training.recipe import load_recipe
+    from clip4str_doctr.training.recipe import OtherRecipeError, load_recipe
     from clip4str_doctr.training.synth.fonts import fonts_installed
 
     if not fonts_installed():
@@ -240,7 +240,10 @@ def _train(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise CommandError(str(error)) from error
     logging.getLogger().setLevel(logging.INFO)
-    complete = train(recipe, args.out or Path("runs") / path.stem)
+    try:
+        complete = train(recipe, args.out or Path("runs") / path.stem)
+    except OtherRecipeError as error:
+        raise CommandError(str(error)) from error
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)
     return 0 if complete else 1

@@ -24,8 +24,11 @@ class CLIP4STR(nn.Module):
     image_tower: pixels (N, 3, H, W) -> tokens (N, M, d). text_tower: N captions -> tokens (N, T, d), pad (N, T) bool.
     visual_decoder, cross_decoder: `Decoder`s of width d. config: what the parts were built from.
 
-    docTR's contract: `cfg`, `vocab`, `max_length`, `postprocessor`, `forward`, `from_pretrained`.
+    docTR's contract: `cfg`, `vocab`, `max_length`, `postprocessor`, `exportable`, `forward`, `from_pretrained`.
     """
+
+    # What docTR asks before an ONNX export, which the text tower's strings do not allow.
+    exportable = False
 
     def __init__(
         self,

@@ -7,6 +7,10 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 
+class OtherRecipeError(ValueError):
+    """A checkpoint that belongs to another recipe than the one to go on with."""
+
+
 @dataclass(frozen=True)
 class ModelRecipe:
     """A preset of `clip4str_doctr.config` and the fields of it to change, nested as in `ModelConfig.to_dict`."""
