@@ -115,8 +115,13 @@ def _positive(text: str) -> int:
 def _read(args: argparse.Namespace) -> int:
     from clip4str_doctr.images import find_images
 
+    missing = [path for path in args.paths if not path.exists()]
+    if len(missing) == len(args.paths):
+        raise CommandError(f"no such file or folder: {', '.join(map(str, missing))}")
+    for path in missing:
+        print(f"{path}: no such file or folder", file=sys.stderr)
     try:
-        paths = find_images(args.paths)
+        paths = find_images(path for path in args.paths if path not in missing)
     except OSError as error:
         raise CommandError(str(error)) from error
     if not paths:
@@ -134,7 +139,7 @@ def _read(args: argparse.Namespace) -> int:
     if args.json:
         json.dump(results, sys.stdout, ensure_ascii=False, indent=2)
         print()
-    return 0 if len(results) == len(paths) else 1
+    return 0 if len(results) == len(paths) and not missing else 1
 
 
 def _read_all(
@@ -188,6 +193,8 @@ def _load(args: argparse.Namespace) -> Any:
     from clip4str_doctr.plugin import factories
     from clip4str_doctr.weights import load_model
 
+    if args.mclip is not None and args.weights is None:
+        raise CommandError("--mclip goes with --weights CKPT; leave it out, or say which checkpoint it belongs to")
     try:
         if args.weights is None:
             known = factories()
@@ -229,7 +236,7 @@ def _weights(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     path = _recipe(args.recipe)
     # The loop before anything else that imports torch: it sets how OpenMP waits.
-    from clip4str_doctr.training.loop import train
+    from clip4str_doctr.training.loop import model_config, train
     from clip4str_doctr.training.recipe import OtherRecipeError, load_recipe
     from clip4str_doctr.training.synth.fonts import fonts_installed
 
@@ -237,12 +244,13 @@ def _train(args: argparse.Namespace) -> int:
         raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
     try:
         recipe = load_recipe(path)
+        model_config(recipe.model)
     except ValueError as error:
         raise CommandError(str(error)) from error
     logging.getLogger().setLevel(logging.INFO)
     try:
         complete = train(recipe, args.out or Path("runs") / path.stem)
-    except OtherRecipeError as error:
+    except (OtherRecipeError, OSError) as error:
         raise CommandError(str(error)) from error
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -20,7 +20,7 @@ Get them once and convert them (2.6 GB):
      https://drive.google.com/file/d/1yI-F9VBWNtZ-VuK_r9zoBjag_iGDat0R/view
   2. M_clip/, tokenizer and config of M-CLIP:
      https://drive.google.com/drive/folders/1-aCM5xHcHWe2Z4Mw4NlAV3RDxSxP3Koc
-     or: hf download M-CLIP/XLM-Roberta-Large-Vit-B-32 --include "*.json" "*.model" --local-dir M_clip
+     or: hf download M-CLIP/XLM-Roberta-Large-Vit-B-32 config.json tokenizer.json --local-dir M_clip
   3. clip4str-doctr convert CKPT --mclip M_clip -o {target}
 For a small model that needs no download, use clip4str_vn_tiny."""
 

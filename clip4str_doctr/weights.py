@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def load_model(
     fit, naming every tensor concerned; WeightsNotFoundError (also a FileNotFoundError) for a file that is not there.
     """
     _check_options(normalization, decode_ar, refine_iters)
+    if str(path).startswith(("http://", "https://")):
+        raise ValueError(f"web addresses are not loaded, got {path}; download the file and give its path, or {_HUB}...")
     place = _fetch(str(path)) if str(path).startswith(_HUB) else Path(path).expanduser()
     if not place.exists():
         raise WeightsNotFoundError(f"{place} does not exist; give a .ckpt file, a weights folder, or {_HUB}owner/repo")
@@ -117,12 +120,18 @@ def _fetch(url: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    failures: tuple[type[Exception], ...] = (HfHubHTTPError, OSError)
+    if find_spec("httpx") is not None:
+        # huggingface_hub 1.x lets some of its HTTP library's own errors through.
+        from httpx import HTTPError
+
+        failures = (*failures, HTTPError)
     try:
         return Path(huggingface_hub.snapshot_download(repo_id=match["repo"], revision=match["revision"]))
     except HFValidationError as error:
         raise ValueError(f"{url} is no valid hub address: {error}") from error
     # Network failures and an empty cache are OSErrors or come wrapped in HfHubHTTPError, depending on the version.
-    except (HfHubHTTPError, OSError) as error:
+    except failures as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsNotFoundError(
             f"cannot get {url} from the Hugging Face hub ({type(error).__name__}: {reason}); check the name, the "

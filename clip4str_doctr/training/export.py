@@ -32,8 +32,8 @@ def export(
 ) -> WeightCard:
     """Write a checkpoint's averaged weights in float16, with a card that says how they came; returns the card.
 
-    commit: of the code that trained them. words: measure that many rendered words of each style, drawn with `seed`, of
-    fonts and lexical words not trained on; 0 leaves only what the run itself measured. training: what else to say of
+    commit: of the code that trained them. words: measure that many words of every suite of
+    `validate.SUITES`, drawn with `seed`; 0 leaves only what the run itself measured. training: what else to say of
     the run.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path, help="weights folder to write")
     parser.add_argument("--commit", help="of the code that trained the checkpoint, for the card")
-    parser.add_argument("--words", type=int, default=1000, help="to measure, of each style (default: 1000)")
+    parser.add_argument("--words", type=int, default=1000, help="to measure, of each suite (default: 1000)")
     parser.add_argument("--note", help="what else to say of the run, for the card")
     arguments = parser.parse_args()
     note = {"note": arguments.note} if arguments.note else None

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-# Read when torch starts. Waiting OpenMP threads spin briefly, then sleep: spinning on takes the rendering worker's core,
-# sleeping at once costs a wake-up in each of a step's hundreds of parallel regions (163 against 180 words/s on 2 cores).
+# Read when torch starts. Waiting OpenMP threads spin briefly, then sleep: spinning on takes the rendering worker's
+# core, sleeping at once costs a wake-up in each of a step's hundreds of parallel regions (163 against
+# 180 words/s on 2 cores).
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 import numpy as np
@@ -72,15 +72,15 @@ def train(recipe: Recipe, out: str | Path, factory: SamplesFactory = default_sam
     """Run a recipe to its end, or until SIGINT or SIGTERM, and keep everything in the folder `out`.
 
     `out` gets checkpoint.pt, log.jsonl and, at the end, the folder weights/ (float16, of the averaged weights).
-    If checkpoint.pt exists the run goes on from it, exactly as if it had never stopped; OtherRecipeError if it belongs to
-    another recipe. -> whether the run is complete.
+    If checkpoint.pt exists the run goes on from it, exactly as if it had never stopped -> whether the run is complete.
+    Raises OtherRecipeError if the checkpoint belongs to another recipe.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.run.threads)
     run = TrainingRun(recipe)
     if (out / CHECKPOINT).exists():
-        run.load_state_dict(torch.load(out / CHECKPOINT, weights_only=True))
+        run.load_state_dict(torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True))
         logger.info("resumed at step %d", run.step)
     with _stop_requests() as stop:
         _advance(run, out, factory, stop)
@@ -265,7 +265,7 @@ class RunLog:
         self.window_seconds = run.active_seconds
         self.window_step = run.step
         self.validated_step = -1
-        self.totals: dict[str, float] = defaultdict(float)
+        self.totals: dict[str, Tensor] = {}
 
     def tick(self) -> None:
         """Count the time since the last tick as active."""
@@ -277,12 +277,12 @@ class RunLog:
         """Remember a step's figures; on every `log_every`th write their means."""
         run = self.run
         for name in StepReport.__dataclass_fields__:
-            self.totals[name] += float(getattr(report, name))
+            self.totals[name] = self.totals.get(name, 0.0) + getattr(report, name)
         if run.step % run.recipe.run.log_every:
             return
         steps = run.step - self.window_step
         seconds = max(run.active_seconds - self.window_seconds, 1e-9)
-        means = {name: round(total / steps, 4) for name, total in self.totals.items()}
+        means = {name: round(float(total) / steps, 4) for name, total in self.totals.items()}
         speed = {
             "lr": run.optimizer.param_groups[0]["lr"],
             "images_per_second": round(steps * run.recipe.data.batch_size / seconds, 1),

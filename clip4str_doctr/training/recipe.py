@@ -13,7 +13,7 @@ class OtherRecipeError(ValueError):
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """A preset of `clip4str_doctr.config` and the fields of it to change, nested as in `ModelConfig.to_dict`."""
+    """A preset of `clip4str_doctr.config` and the fields of it to change, nested as in `model_config_to_dict`."""
 
     preset: str
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -114,11 +114,11 @@ def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe file. Raises ValueError naming an unknown, missing or mistyped key."""
     import yaml
 
-    with open(path, encoding="utf-8") as file:
-        values = yaml.safe_load(file)
     try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file)
         return recipe_from_dict(values)
-    except ValueError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import itertools
 import json
 import unicodedata
 from collections.abc import Sequence
@@ -87,16 +88,39 @@ def edit_distance(first: str, second: str) -> int:
     return previous[-1]
 
 
-def rendered_scores(model: CLIP4STR, words: int, seed: int) -> dict[str, Any]:
-    """Scores on `words` renderings of each style, of fonts and lexical words that no training run has seen."""
+@dataclass(frozen=True)
+class Suite:
+    """Held-out renderings of one style whose crops are `heights` = (least, below) pixels high."""
+
+    style: str
+    heights: tuple[int, int]
+    about: str
+
+
+SUITES: dict[str, Suite] = {
+    "clean": Suite("clean", (0, 1000), "document print, crops of 11 to 44 pixels"),
+    "clean_from_20px": Suite("clean", (20, 1000), "the same, only crops of 20 pixels and higher"),
+    "photo": Suite("photo", (0, 1000), "signs as photographed"),
+}
+
+
+def rendered_words(suite: Suite, words: int, seed: int) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
+    """The first `words` samples of a suite, of fonts and lexical words that no training run sees."""
     from clip4str_doctr.training.data import default_samples
 
+    samples = default_samples(suite.style, "val", seed)
+    drawn = (samples.sample(index) for index in itertools.count())
+    least, below = suite.heights
+    kept = list(itertools.islice((one for one in drawn if least <= one[0].shape[0] < below), words))
+    return [crop for crop, _ in kept], [label for _, label in kept]
+
+
+def rendered_scores(model: CLIP4STR, words: int, seed: int) -> dict[str, Any]:
+    """Scores on `words` words of every suite, as they stand on a weight card."""
     figures: dict[str, Any] = {}
-    for style in STYLES:
-        samples = default_samples(style, "val", seed)
-        drawn = [samples.sample(index) for index in range(words)]
-        scores = score(model, [crop for crop, _ in drawn], [label for _, label in drawn])
-        figures[style] = {name: round(value, 4) for name, value in asdict(scores).items()}
+    for name, suite in SUITES.items():
+        scores = score(model, *rendered_words(suite, words, seed))
+        figures[name] = {"about": suite.about, **{key: round(value, 4) for key, value in asdict(scores).items()}}
     return figures
 
 
@@ -106,7 +130,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("weights", nargs="?", help="weights folder (default: the embedded model)")
-    parser.add_argument("--words", type=int, default=1000, help="of each style (default: 1000)")
+    parser.add_argument("--words", type=int, default=1000, help="of each suite (default: 1000)")
     parser.add_argument("--seed", type=int, default=3, help="of the renderer; training watches seed 2 (default: 3)")
     args = parser.parse_args()
     folder = args.weights or find_weights("clip4str_vn_tiny")
@@ -114,7 +138,7 @@ def main() -> None:
     card = read_card(folder)
     protocol = {
         "normalisation": "NFC",
-        "words_per_style": args.words,
+        "words_per_suite": args.words,
         "seed": args.seed,
         "split": "fonts and lexical words held out from training; nothing dropped",
         "weights_sha256": card.sha256["model.safetensors"],

@@ -19,6 +19,7 @@ from doctr.models import detection, kie_predictor, ocr_predictor, recognition_pr
 from doctr.models.factory import hub
 from doctr.models.recognition import zoo
 from doctr.utils.geometry import extract_crops
+from PIL import Image
 
 import clip4str_doctr
 from clip4str_doctr import plugin
@@ -28,6 +29,7 @@ from clip4str_doctr.preprocess import Preprocess
 # Left, top, right, bottom, score of two words on a page.
 BOXES = np.array([[0.1, 0.1, 0.4, 0.2, 0.9], [0.5, 0.1, 0.9, 0.2, 0.9]], np.float32)
 NAMES = {"clip4str_vn", "clip4str_vn_tiny"}
+GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
 
 
 @pytest.fixture(autouse=True)
@@ -185,6 +187,23 @@ def test_whole_pages(make: Any, two_words: Any, model: Any) -> None:
         found = [word.value for word in document.pages[0].predictions["words"]]
     assert found == [text for text in expected if text]
     assert document.export() is not None
+
+
+def test_the_published_layout_by_name(two_words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pretrained=True` finds `$CLIP4STR_DOCTR_HOME/clip4str/*.ckpt` and `M_clip/`, and pages are read with it."""
+    (tmp_path / "clip4str").mkdir()
+    (tmp_path / "clip4str" / "published.ckpt").symlink_to(GOLDEN / "clip4str-large-tiny-A.ckpt")
+    (tmp_path / "M_clip").symlink_to(GOLDEN / "M_clip")
+    monkeypatch.setenv("CLIP4STR_DOCTR_HOME", str(tmp_path))
+    predictor = ocr_predictor(two_words, "clip4str_vn", pretrained=True)
+    assert predictor.reco_predictor.model.cfg["input_shape"] == (3, 224, 224)
+    page = np.full((300, 300, 3), 255, np.uint8)
+    with Image.open(GOLDEN / "images" / "w03.png") as word:
+        page[30:60, 30:120] = np.asarray(word.convert("RGB").resize((90, 30)))
+    crops = extract_crops(page, BOXES[:, :4])
+    expected = [text for text, _ in recognition_predictor("clip4str_vn", pretrained=True)(crops)]
+    words = [word.value for block in predictor([page]).pages[0].blocks for line in block.lines for word in line.words]
+    assert words == [text for text in expected if text]
 
 
 @pytest.mark.parametrize("strategy", ["mask", "nearest"])

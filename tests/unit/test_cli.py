@@ -113,6 +113,7 @@ def test_one_pixel(read: Any, tmp_path: Path, capsys: Any) -> None:
         (["word.png", "--device", "meta"], "cannot use --device meta"),
         (["word.png", "--arch", "clip5str"], "unknown --arch clip5str; installed: .*clip4str_vn_tiny"),
         (["word.png", "--arch", "clip4str_vn"], "no weights of clip4str_vn: looked for .*clip4str-doctr convert"),
+        (["word.png", "--mclip", "M_clip"], "--mclip goes with --weights"),
         (["word.png", "--weights", "nowhere.ckpt"], "nowhere.ckpt does not exist"),
         (["word.png", "--weights", "word.png"], "word.png"),
         (["word.png", "--weights", "HOME", "--arch", "clip4str_vn"], "holds a clip4str_vn_tiny, not a clip4str_vn"),
@@ -129,6 +130,13 @@ def test_what_cannot_be_done_is_said(
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("clip4str-doctr: error: ")
     assert re.search(message, err, re.DOTALL), err
+
+
+def test_a_missing_path_leaves_the_others_to_be_read(read: Any, tmp_path: Path, capsys: Any) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "word.png")
+    assert read(tmp_path / "nowhere.png", tmp_path / "word.png") == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("word.png: ") and "nowhere.png: no such file or folder" in err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -164,9 +172,14 @@ def test_train_takes_a_recipe_by_path_or_name(tmp_path: Path, capsys: Any) -> No
     assert cli._recipe("clip4str_vn_tiny").name == "clip4str_vn_tiny.yaml"
     assert cli.main(["train", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml" in capsys.readouterr().err
-    recipe.write_text("model: {preset: clip4str_vn_tiny, colour: red}")
+    for broken in ("model: {preset: clip4str_vn_tiny, colour: red}", "model: [", "- 1"):
+        recipe.write_text(broken)
+        assert cli.main(["train", str(recipe)]) == 2
+        assert "mine.yaml" in capsys.readouterr().err
+    ours = cli._recipe("clip4str_vn_tiny").read_text(encoding="utf-8")
+    recipe.write_text(ours.replace("preset: clip4str_vn_tiny", "preset: clip5str"), encoding="utf-8")
     assert cli.main(["train", str(recipe)]) == 2
-    assert "mine.yaml" in capsys.readouterr().err
+    assert "clip5str" in capsys.readouterr().err
 
 
 def test_installed_command_under_a_plain_locale(micro_folder: Path, folder: Path, expected: Any) -> None:

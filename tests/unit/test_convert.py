@@ -55,7 +55,7 @@ def test_float32_gives_the_same_logits(tmp_path: Path, golden: CLIP4STR, pixels:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_narrow_dtypes(tmp_path: Path, golden: CLIP4STR, pixels: torch.Tensor, dtype: torch.dtype) -> None:
-    """Half the bytes; and of float16, which the issue asks for, the same strings."""
+    """Half the bytes; and of float16 the same strings."""
     card = convert_checkpoint(CHECKPOINT, M_CLIP, tmp_path / "out", dtype=dtype, progress=False)
     assert card.dtype == str(dtype).removeprefix("torch.")
     assert (tmp_path / "out" / "model.safetensors").stat().st_size < 0.55 * CHECKPOINT.stat().st_size

@@ -29,7 +29,7 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 KNOWN_ONLY_TO = {
     "doctr": {"plugin"},
     "open_clip": {"modeling"},
-    "transformers": {"modeling", "tokenizer", "published"},
+    "transformers": {"modeling"},
     "pickle": {"checkpoint"},
 }
 
