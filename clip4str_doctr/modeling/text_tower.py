@@ -16,8 +16,8 @@ __all__ = ["CharTextTower", "MClipTextTower", "build_text_tower"]
 class MClipTextTower(nn.Module):
     """XLM-RoBERTa and a linear layer: every token of `<s> caption </s>`, neither pooled nor normalised.
 
-    tokenizer: texts -> {"input_ids": lists}, made of the M-CLIP files, or None until `tokenizer` is set. The model itself
-    is built from the config alone, without any download.
+    tokenizer: texts -> {"input_ids": lists}, made of the M-CLIP files, or None until `tokenizer` is set. The model is
+    built from the config alone, without any download.
     """
 
     def __init__(self, config: MClipTextTowerConfig, tokenizer: Any = None) -> None:
