@@ -88,13 +88,14 @@ def recognition_predictor_of(
     batch_size: int = 128,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    split_wide_crops: bool = True,
+    split_wide_crops: bool = False,
     **ignored: Any,
 ) -> "RecognitionPredictor":
     """docTR's predictor around one of our models (or a torch.compile'd one), with our preprocessing.
 
     mean, std: None for what belongs to the weights. split_wide_crops: docTR's own step, which cuts crops wider than
-    8:1 into overlapping pieces and merges the strings. Ignored, because the crop is squashed and never letterboxed:
+    8:1 into overlapping pieces and merges the strings; off by default, because whole crops are what the models were
+    trained on and what the reference reads. Ignored, because the crop is squashed and never letterboxed:
     `preserve_aspect_ratio`, `symmetric_pad`; and `pretrained_backbone`, there is none. Raises TypeError for others.
     """
     from doctr.models.recognition.predictor import RecognitionPredictor

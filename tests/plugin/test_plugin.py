@@ -85,9 +85,9 @@ def test_predictor_answers_as_the_model_does(model: Any, crops: Any) -> None:
     assert predictor([]) == []
 
 
-def test_wide_crops_are_split_by_default_as_doctr_does(model: Any) -> None:
-    assert recognition_predictor(model).split_wide_crops
-    assert not recognition_predictor(model, split_wide_crops=False).split_wide_crops
+def test_wide_crops_are_read_whole_unless_asked_otherwise(model: Any) -> None:
+    assert not recognition_predictor(model).split_wide_crops
+    assert recognition_predictor(model, split_wide_crops=True).split_wide_crops
 
 
 def test_mean_and_std_can_be_given_and_nonsense_cannot(model: Any, crops: Any) -> None:
