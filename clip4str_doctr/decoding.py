@@ -15,7 +15,7 @@ import torch
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import DecodeConfig
 
-__all__ = ["Reading", "Stage", "cloze_mask", "dual_predict_and_refine"]
+__all__ = ["Reading", "Stage", "cloze_mask", "dual_predict_and_refine", "join_memory"]
 
 DecoderFn = Callable[..., torch.Tensor]
 TextTowerFn = Callable[[Sequence[str]], tuple[torch.Tensor, torch.Tensor]]
@@ -67,10 +67,7 @@ def dual_predict_and_refine(
     def see(visual_logits: torch.Tensor, rows: torch.Tensor) -> tuple[list[str], torch.Tensor, torch.Tensor]:
         """The memory of the cross branch: the picture, and the visual branch's answer as text."""
         captions = spell(visual_logits, rows, charset)
-        text_tokens, text_pad = text_tower(captions)
-        text_tokens, text_pad = text_tokens.to(image_tokens), text_pad.to(image_tokens.device)
-        image_pad = torch.zeros(image_tokens.shape[:2], dtype=torch.bool, device=image_tokens.device)
-        return captions, torch.cat([image_tokens, text_tokens], 1), torch.cat([image_pad, text_pad], 1)
+        return captions, *join_memory(image_tokens, *text_tower(captions))
 
     if config.decode_ar:
         visual = draft_greedy(visual_decoder, image_tokens, charset, length, stop=True)
@@ -90,6 +87,15 @@ def dual_predict_and_refine(
         cross = refine(cross_decoder, memory, last.cross, last.rows, charset, length, memory_pad=pad)
         stages.append(Stage(visual, cross, rows, captions))
     return Reading(stages)
+
+
+def join_memory(
+    image_tokens: torch.Tensor, text_tokens: torch.Tensor, text_pad: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cross branch's memory (N, M + T, d), image tokens first, and which of it is padding (N, M + T) bool."""
+    image_pad = torch.zeros(image_tokens.shape[:2], dtype=torch.bool, device=image_tokens.device)
+    memory = torch.cat([image_tokens, text_tokens.to(image_tokens)], dim=1)
+    return memory, torch.cat([image_pad, text_pad.to(image_pad.device)], dim=1)
 
 
 def draft_greedy(

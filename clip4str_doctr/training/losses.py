@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip4str_doctr.charset import Charset
+from clip4str_doctr.decoding import join_memory
 from clip4str_doctr.training.permutations import draw_permutations, permuted_targets, query_masks
 from clip4str_doctr.training.recipe import LossRecipe
 
@@ -114,7 +115,7 @@ def plm_loss(
     if recipe.caption_corruption:
         random = Random(int(torch.randint(2**62, (), generator=generator)))
         captions = corrupt_captions(captions, charset.symbols, recipe.caption_corruption, random)
-    memory, memory_pad = _join(image_tokens, *model.text_tower(captions))
+    memory, memory_pad = join_memory(image_tokens, *model.text_tower(captions))
     cross_logits = model.cross_decoder(context, memory, memory_pad=memory_pad, **queries)
 
     right = (draft == targets) | (targets == IGNORE)
@@ -149,13 +150,6 @@ def encode_labels(model: "CLIP4STR", labels: Sequence[str]) -> list[list[int]]:
         if not 1 <= len(ids) <= model.max_length:
             raise ValueError(f"labels must have 1..{model.max_length} symbols, got {len(ids)}: {label!r}")
     return encoded
-
-
-def _join(image_tokens: Tensor, text_tokens: Tensor, text_pad: Tensor) -> tuple[Tensor, Tensor]:
-    """Memory of the cross branch: image tokens, then text tokens, and which of them are padding."""
-    image_pad = torch.zeros(image_tokens.shape[:2], dtype=torch.bool, device=text_pad.device)
-    memory = torch.cat([image_tokens, text_tokens.to(image_tokens.dtype)], dim=1)
-    return memory, torch.cat([image_pad, text_pad], dim=1)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:

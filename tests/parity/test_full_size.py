@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden_weights import GOLDEN
 
-GOLDEN = Path(__file__).parent / "golden"
 GIGA = 1e9
 
 # Weights of the published size in the published layout, with what else such a file may hold.

@@ -19,6 +19,7 @@ from doctr.models import detection, kie_predictor, ocr_predictor, recognition_pr
 from doctr.models.factory import hub
 from doctr.models.recognition import zoo
 from doctr.utils.geometry import extract_crops
+from golden_weights import GOLDEN
 from PIL import Image
 
 import clip4str_doctr
@@ -29,7 +30,6 @@ from clip4str_doctr.preprocess import Preprocess
 # Left, top, right, bottom, score of two words on a page.
 BOXES = np.array([[0.1, 0.1, 0.4, 0.2, 0.9], [0.5, 0.1, 0.9, 0.2, 0.9]], np.float32)
 NAMES = {"clip4str_vn", "clip4str_vn_tiny"}
-GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
 
 
 @pytest.fixture(autouse=True)

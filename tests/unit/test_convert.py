@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden_weights import CHECKPOINT, GOLDEN, M_CLIP
 from PIL import Image
 from safetensors import safe_open
 
@@ -16,10 +17,6 @@ from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.tensor_file import read_tensors, write_tensors
 from clip4str_doctr.weights import WeightsError, load_model, read_card
-
-GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
-CHECKPOINT = GOLDEN / "clip4str-large-tiny-A.ckpt"
-M_CLIP = GOLDEN / "M_clip"
 
 
 @pytest.fixture(scope="module")

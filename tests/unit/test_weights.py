@@ -11,14 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from golden_weights import CHECKPOINT, M_CLIP, out_map, pixels, same_weights
 
 from clip4str_doctr.config import CLIP_NORMALIZATION, HALF_NORMALIZATION, PRESETS, ClipImageTowerConfig
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
 from clip4str_doctr.weights import WeightsError, WeightsNotFoundError, load_into, load_model
-
-GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
-CHECKPOINT = GOLDEN / "clip4str-large-tiny-A.ckpt"
-M_CLIP = GOLDEN / "M_clip"
 
 Content = dict[str, Any]
 Edit = Callable[[Content], object]
@@ -43,22 +40,6 @@ def edited(folder: Path, edit: Edit) -> Path:
     path = folder / "edited.ckpt"
     torch.save(content, path)
     return path
-
-
-def same_weights(one: CLIP4STR, other: CLIP4STR) -> bool:
-    ours, theirs = one.state_dict(), other.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def pixels(model: CLIP4STR, count: int = 2) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, 3, *model.config.image_tower.image_size, generator=generator)
-
-
-def out_map(model: CLIP4STR) -> torch.Tensor:
-    with torch.inference_mode():
-        logits: torch.Tensor = model(pixels(model), return_model_output=True)["out_map"]
-    return logits
 
 
 # The published checkpoint
