@@ -55,6 +55,8 @@ CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 WEIGHTS = "weights"
 MAX_SKIPPED = 20
+# Seconds: no step or validation takes longer, a pause does.
+LONGEST_TICK = 120.0
 # What may change when a run goes on: how it is carried out and reported, and how much time it may take.
 FREE_KEYS = frozenset(
     (
@@ -268,9 +270,9 @@ class RunLog:
         self.totals: dict[str, Tensor] = {}
 
     def tick(self) -> None:
-        """Count the time since the last tick as active."""
+        """Count the time since the last tick as active, but for a pause (SIGSTOP, a sleeping laptop)."""
         now = time.monotonic()
-        self.run.active_seconds += now - self.last_tick
+        self.run.active_seconds += min(now - self.last_tick, LONGEST_TICK)
         self.last_tick = now
 
     def step(self, report: StepReport) -> None:

@@ -131,6 +131,17 @@ def test_batch_norms_learn_from_mixed_batches_only(one_thread: None) -> None:
     assert torch.equal(statistics[2], statistics[5])
 
 
+def test_a_pause_does_not_count_as_training(monkeypatch: Any, tmp_path: Path, one_thread: None) -> None:
+    now = iter([0.0, 3.0, 3.0 + 7200.0])
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(now))
+    run = loop.TrainingRun(micro_recipe())
+    log = loop.RunLog(run, tmp_path / "log.jsonl")
+    log.tick()
+    assert run.active_seconds == 3.0
+    log.tick()
+    assert run.active_seconds == 3.0 + loop.LONGEST_TICK
+
+
 def test_share_of_clean_words_falls() -> None:
     data = replace(micro_recipe().data, clean_start=1.0, clean_end=0.3, clean_fraction=0.5)
     assert [clean_share(index, 1000, data) for index in (0, 250, 500, 900)] == pytest.approx([1.0, 0.65, 0.3, 0.3])
