@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from clip4str_doctr.lookup import CHECKPOINT_URL
 from clip4str_doctr.modeling.text_tower import MClipTextTower
 from clip4str_doctr.published import read_published
 from clip4str_doctr.tensor_file import stored_bytes
@@ -12,8 +13,6 @@ from clip4str_doctr.weight_card import WeightCard
 from clip4str_doctr.weight_folder import empty_model, write_folder
 
 __all__ = ["convert_checkpoint"]
-
-_PUBLISHED_AT = "https://drive.google.com/file/d/1yI-F9VBWNtZ-VuK_r9zoBjag_iGDat0R/view"
 
 
 def convert_checkpoint(
@@ -43,7 +42,7 @@ def convert_checkpoint(
     tensors = published.tensors(model.state_dict())
     card = WeightCard(
         arch=published.config.arch,
-        source=f"{source.name}, converted; published at {_PUBLISHED_AT}",
+        source=f"{source.name}, converted; published at {CHECKPOINT_URL}",
         licence="not stated by the publisher of the weights",
     )
     bar = tqdm(total=stored_bytes(tensors, dtype), unit="B", unit_scale=True, desc="convert", disable=not progress)

@@ -60,9 +60,10 @@ def _build(
             f"{arch} cannot be exported: its decoding runs a text encoder on strings; leave exportable out"
         )
     if pretrained:
-        model = load_model(find_weights(arch), decode_ar=decode_ar, refine_iters=refine_iters)
+        folder = find_weights(arch)
+        model = load_model(folder, decode_ar=decode_ar, refine_iters=refine_iters)
         if model.config.arch != arch:
-            raise ValueError(f"the weights found for {arch} in {find_weights(arch)} are of a {model.config.arch}")
+            raise ValueError(f"the weights found for {arch} in {folder} are of a {model.config.arch}")
         own_shape = (3, *model.config.image_tower.image_size)
         if input_shape is not None and tuple(input_shape) != own_shape:
             raise ValueError(

@@ -8,16 +8,19 @@ from pathlib import Path
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.weight_card import CONFIG_FILE, TENSOR_FILE, WeightsError, WeightsNotFoundError, read_json
 
-__all__ = ["HOME_VARIABLE", "embedded_folder", "find_all", "find_weights", "search_folders"]
+__all__ = ["CHECKPOINT_URL", "HOME_VARIABLE", "embedded_folder", "find_all", "find_weights", "search_folders"]
 
 HOME_VARIABLE = "CLIP4STR_DOCTR_HOME"
 _PUBLISHED_ARCH = "clip4str_vn"
 _EMBEDDED_ARCH = "clip4str_vn_tiny"
 
+# The recogniser's checkpoint, where its authors published it.
+CHECKPOINT_URL = "https://drive.google.com/file/d/1yI-F9VBWNtZ-VuK_r9zoBjag_iGDat0R/view"
+
 _HOW_TO_GET_PUBLISHED = """\
 Get them once and convert them (2.6 GB):
   1. clip4str/*.ckpt, the recogniser:
-     https://drive.google.com/file/d/1yI-F9VBWNtZ-VuK_r9zoBjag_iGDat0R/view
+     {url}
   2. M_clip/, tokenizer and config of M-CLIP:
      https://drive.google.com/drive/folders/1-aCM5xHcHWe2Z4Mw4NlAV3RDxSxP3Koc
      or: hf download M-CLIP/XLM-Roberta-Large-Vit-B-32 config.json tokenizer.json --local-dir M_clip
@@ -93,7 +96,7 @@ def find_weights(arch: str) -> Path:
         looked.append(str(path))
     target = search_folders()[0] / arch
     if arch == _PUBLISHED_ARCH:
-        advice = _HOW_TO_GET_PUBLISHED.format(target=target)
+        advice = _HOW_TO_GET_PUBLISHED.format(url=CHECKPOINT_URL, target=target)
     else:
         advice = "They ship with the package; install it again, or put a converted folder there."
     raise WeightsNotFoundError(f"no weights of {arch}: looked for {', '.join(looked)}.\n{advice}")

@@ -65,11 +65,10 @@ def schedule_factor(progress: float, recipe: ScheduleRecipe) -> float:
     return recipe.final_factor + (1.0 - recipe.final_factor) * 0.5 * (1.0 + math.cos(math.pi * after))
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Set every group to `factor` of its peak -> the highest of the rates."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group to `factor` of its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-    return max(float(group["lr"]) for group in optimizer.param_groups)
 
 
 class MovingAverage:
