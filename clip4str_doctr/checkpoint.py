@@ -14,7 +14,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from clip4str_doctr.weight_card import WeightsError, WeightsNotFoundError
 
-__all__ = ["Checkpoint", "read_checkpoint"]
+__all__ = ["Checkpoint", "is_state_dict", "read_checkpoint", "read_state_dict"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,19 +55,46 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises WeightsNotFoundError for a missing file; WeightsError for a file that is no checkpoint, is damaged, carries
     pickled objects (naming them), or lacks a state_dict or hyper_parameters.
     """
+    return _take_apart(path, _read(path))
+
+
+def is_state_dict(path: Path) -> bool:
+    """Whether a file is what `torch.save(model.state_dict(), path)` writes: names and tensors, nothing else.
+
+    Raises WeightsError for a file that cannot be read safely, as `read_checkpoint` does.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        if file.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
+            return False
+    content = _read(path, check_records=False)
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items())
+    )
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file of which `is_state_dict` holds, mapped. Raises WeightsError if it is damaged."""
+    return dict(_read(path))
+
+
+def _read(path: Path, *, check_records: bool = True) -> Any:
+    """What torch.save wrote: tensors and plain containers. check_records: look for damage, a second for 2.6 GB."""
     if not path.is_file():
         raise WeightsNotFoundError(f"{path} does not exist or is no file; {_WANTED}")
     _check_archive(path)
-    _check_records(path)
+    _check_records(path, checksums=check_records)
     _check_pickle(path)
     try:
         with safe_globals(_STAND_INS):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(
             f"{path} cannot be read as a checkpoint ({_reason(error)}); {_WANTED}; download it again"
         ) from error
-    return _take_apart(path, content)
 
 
 def _check_archive(path: Path) -> None:
@@ -95,7 +122,7 @@ def _check_archive(path: Path) -> None:
     raise WeightsError(f"{path} is no checkpoint: {_WANTED}, got {got}")
 
 
-def _check_records(path: Path) -> None:
+def _check_records(path: Path, *, checksums: bool) -> None:
     """Refuse an archive that torch.save did not write, and one whose records have changed since."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -105,6 +132,8 @@ def _check_records(path: Path) -> None:
             )
         if not any(name.endswith("data.pkl") for name in names):
             raise WeightsError(f"{path} is a zip archive without tensors, starting with {names[:3]}; {_WANTED}")
+        if not checksums:
+            return
         # The only check there is: nobody has published a hash of the file. One or two seconds for 2.6 GB.
         try:
             damaged = archive.testzip()

@@ -15,10 +15,21 @@ import torch
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import DecodeConfig
 
-__all__ = ["Reading", "Stage", "cloze_mask", "dual_predict_and_refine", "join_memory"]
+__all__ = [
+    "Reading",
+    "Stage",
+    "caption_ids",
+    "cloze_mask",
+    "dual_predict_and_refine",
+    "join_memory",
+    "unrolled_predict_and_refine",
+]
 
 DecoderFn = Callable[..., torch.Tensor]
 TextTowerFn = Callable[[Sequence[str]], tuple[torch.Tensor, torch.Tensor]]
+IdsTowerFn = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+# Visual logits and their rows -> captions, text tokens, text pad mask.
+CaptionFn = Callable[[torch.Tensor, torch.Tensor], tuple[list[str], torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,8 @@ class Stage:
     """What both branches answered at the draft (stage 0) or after a refinement.
 
     visual, cross: (N, L, V + 1) logits. rows: (N,) int64, how many leading rows of each word count; the rest belongs
-    to longer words of the batch. captions: the visual branch's strings, which the cross branch was shown.
+    to longer words of the batch. captions: the visual branch's strings, which the cross branch was shown (none when
+    unrolled, where they stay ids).
     """
 
     visual: torch.Tensor
@@ -61,20 +73,57 @@ def dual_predict_and_refine(
 
     The draft has L = its longest word's rows (at most max_symbols + 1), every refinement max_symbols + 1.
     """
+
+    def caption(visual_logits: torch.Tensor, rows: torch.Tensor) -> tuple[list[str], torch.Tensor, torch.Tensor]:
+        captions = spell(visual_logits, rows, charset)
+        return captions, *text_tower(captions)
+
+    return _predict_and_refine(image_tokens, decoders, caption, charset, config, stop=True)
+
+
+def unrolled_predict_and_refine(
+    image_tokens: torch.Tensor,
+    decoders: tuple[DecoderFn, DecoderFn],
+    encode_ids: IdsTowerFn,
+    charset: Charset,
+    config: DecodeConfig,
+) -> Reading:
+    """`dual_predict_and_refine` as a graph can hold it: no strings, no early stop, shapes that depend on N alone.
+
+    encode_ids: caption ids as `caption_ids` makes them -> text tokens, pad mask. The answers are the same, since rows
+    beyond a word's own never count.
+    """
+
+    def caption(visual_logits: torch.Tensor, rows: torch.Tensor) -> tuple[list[str], torch.Tensor, torch.Tensor]:
+        return [], *encode_ids(caption_ids(visual_logits, rows, charset))
+
+    return _predict_and_refine(image_tokens, decoders, caption, charset, config, stop=False)
+
+
+def _predict_and_refine(
+    image_tokens: torch.Tensor,
+    decoders: tuple[DecoderFn, DecoderFn],
+    caption: CaptionFn,
+    charset: Charset,
+    config: DecodeConfig,
+    *,
+    stop: bool,
+) -> Reading:
+    """The algorithm. stop: whether the draft ends as soon as every word has met EOS."""
     visual_decoder, cross_decoder = decoders
     length = config.max_symbols + 1
 
     def see(visual_logits: torch.Tensor, rows: torch.Tensor) -> tuple[list[str], torch.Tensor, torch.Tensor]:
         """The memory of the cross branch: the picture, and the visual branch's answer as text."""
-        captions = spell(visual_logits, rows, charset)
-        return captions, *join_memory(image_tokens, *text_tower(captions))
+        captions, tokens, pad = caption(visual_logits, rows)
+        return captions, *join_memory(image_tokens, tokens, pad)
 
     if config.decode_ar:
-        visual = draft_greedy(visual_decoder, image_tokens, charset, length, stop=True)
+        visual = draft_greedy(visual_decoder, image_tokens, charset, length, stop=stop)
         rows = rows_to_eos(visual, charset.eos)
     else:
         visual = draft_at_once(visual_decoder, image_tokens, charset, length)
-        rows = torch.full((len(visual),), length, device=visual.device)
+        rows = torch.full_like(visual[:, 0, 0], length, dtype=torch.int64)
     captions, memory, pad = see(visual, rows)
     cross = draft_greedy(cross_decoder, memory, charset, visual.shape[1], stop=False, memory_pad=pad)
     stages = [Stage(visual, cross, rows, captions)]
@@ -111,10 +160,10 @@ def draft_greedy(
 
     stop: end when every word has met EOS. The cross branch goes on for as many steps as the visual draft took.
     """
-    ids = torch.full((len(memory), 1), charset.bos, device=memory.device)
+    ids = torch.full((memory.shape[0], 1), charset.bos, dtype=torch.int64, device=memory.device)
     logits: list[torch.Tensor] = []
     for step in range(steps):
-        position = torch.tensor([step], device=memory.device)
+        position = torch.arange(step, step + 1, device=memory.device)
         logits.append(decoder(ids, memory, positions=position, memory_pad=memory_pad))
         ids = torch.cat([ids, logits[-1].argmax(-1)], dim=1)
         if stop and bool((ids == charset.eos).any(dim=1).all()):
@@ -124,7 +173,7 @@ def draft_greedy(
 
 def draft_at_once(decoder: DecoderFn, memory: torch.Tensor, charset: Charset, length: int) -> torch.Tensor:
     """All queries together, each having seen BOS only -> (N, length, V + 1)."""
-    ids = torch.full((len(memory), 1), charset.bos, device=memory.device)
+    ids = torch.full((memory.shape[0], 1), charset.bos, dtype=torch.int64, device=memory.device)
     return decoder(ids, memory, positions=torch.arange(length, device=memory.device))
 
 
@@ -144,10 +193,10 @@ def refine(
     and, for a word whose draft was shorter than the batch's longest, the slots it would not have had alone.
     """
     answers = previous.argmax(-1)[:, :-1]
-    bos = torch.full((len(answers), 1), charset.bos, device=answers.device)
+    bos = torch.full((answers.shape[0], 1), charset.bos, dtype=torch.int64, device=answers.device)
     ids = torch.cat([bos, answers], dim=1)
     slots = torch.arange(ids.shape[1], device=ids.device)
-    content_pad = ((ids == charset.eos).cumsum(1) > 0) | (slots >= rows[:, None])
+    content_pad = ((ids == charset.eos).long().cumsum(1) > 0) | (slots >= rows[:, None])
     return decoder(
         ids,
         memory,
@@ -167,7 +216,7 @@ def cloze_mask(queries: int, slots: int, device: torch.device) -> torch.Tensor:
 
 def rows_to_eos(logits: torch.Tensor, eos: int) -> torch.Tensor:
     """(N, L, V + 1) -> (N,) int64: rows up to and including the first EOS, or L."""
-    ended = (logits.argmax(-1) == eos).cumsum(1) > 0
+    ended = (logits.argmax(-1) == eos).long().cumsum(1) > 0
     return ((~ended).sum(1) + 1).clamp(max=logits.shape[1])
 
 
@@ -175,6 +224,17 @@ def spell(logits: torch.Tensor, rows: torch.Tensor, charset: Charset) -> list[st
     """(N, L, V + 1) logits, of which `rows` (N,) count -> N strings, cut at EOS."""
     ids: list[list[int]] = logits.argmax(-1).tolist()
     return [charset.decode(word[:count]) for word, count in zip(ids, rows.tolist(), strict=True)]
+
+
+def caption_ids(logits: torch.Tensor, rows: torch.Tensor, charset: Charset) -> torch.Tensor:
+    """What `spell` says, as ids: (N, L, V + 1) -> (N, L + 2) int64: BOS, the symbols, EOS, PAD to the end."""
+    ids = logits.argmax(-1)
+    slots = torch.arange(ids.shape[1], device=ids.device)
+    ended = ((ids == charset.eos).long().cumsum(1) > 0) | (slots >= rows[:, None])
+    bos = torch.full((ids.shape[0], 1), charset.bos, dtype=torch.int64, device=ids.device)
+    padded = torch.cat([bos, ids.masked_fill(ended, charset.pad), torch.full_like(bos, charset.pad)], dim=1)
+    place = torch.arange(padded.shape[1], device=ids.device)
+    return torch.where(place == (~ended).sum(1, keepdim=True) + 1, charset.eos, padded)
 
 
 def close_rows(logits: torch.Tensor, rows: torch.Tensor, eos: int) -> torch.Tensor:

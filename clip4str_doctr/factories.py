@@ -1,5 +1,6 @@
 """The architectures by name, called as docTR calls its own."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,14 @@ from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.lookup import find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
-from clip4str_doctr.modeling.decoder import Decoder
+from clip4str_doctr.modeling.decoder import Decoder, Head
 from clip4str_doctr.modeling.text_tower import CharTextTower
 from clip4str_doctr.postprocess import PostProcessor
 from clip4str_doctr.weights import load_model
 
 __all__ = ["change_vocab", "clip4str_vn", "clip4str_vn_tiny"]
+
+logger = logging.getLogger(__name__)
 
 
 def clip4str_vn(pretrained: bool = False, **kwargs: Any) -> CLIP4STR:
@@ -52,33 +55,40 @@ def _build(
     """docTR's keyword arguments.
 
     pretrained_backbone: ignored, there are no weights for a tower alone. vocab: another alphabet; symbols known to the
-    weights keep their rows, others start random. input_shape: (3, H, W), free only without pretrained weights.
-    decode_ar, refine_iters: None for what the weights or the preset say. Raises ValueError for what cannot be had.
+    weights keep their rows, others start random, and a warning says so. input_shape: (3, H, W) of a new model.
+    With pretrained weights another one is not the model's: as without it, tensors are resized to what the weights read.
+    exportable: `forward` gives logits alone, for docTR's `export_model_to_onnx`; not for a text tower that reads
+    strings. decode_ar, refine_iters: None for what the weights or the preset say.
+    Raises ValueError for what cannot be had.
     """
-    if exportable:
-        raise ValueError(
-            f"{arch} cannot be exported: its decoding runs a text encoder on strings; leave exportable out"
-        )
+    if input_shape is not None and (len(input_shape) != 3 or input_shape[0] != 3):
+        raise ValueError(f"input_shape must be (3, H, W), got {tuple(input_shape)}")
     if pretrained:
-        folder = find_weights(arch)
-        model = load_model(folder, decode_ar=decode_ar, refine_iters=refine_iters)
-        if model.config.arch != arch:
-            raise ValueError(f"the weights found for {arch} in {folder} are of a {model.config.arch}")
+        model = _pretrained(arch, decode_ar, refine_iters)
         own_shape = (3, *model.config.image_tower.image_size)
         if input_shape is not None and tuple(input_shape) != own_shape:
-            raise ValueError(
-                f"the weights of {arch} read {own_shape}, got input_shape={tuple(input_shape)}; leave it out"
+            logger.warning(
+                "the weights of %s read %s; input_shape=%s is ignored, tensors of that size are resized",
+                *(arch, own_shape, tuple(input_shape)),
             )
         if vocab is not None:
             change_vocab(model, vocab)
-        return model
-    config = PRESETS[arch].with_decode(decode_ar, refine_iters)
-    if input_shape is not None:
-        if len(input_shape) != 3 or input_shape[0] != 3:
-            raise ValueError(f"input_shape must be (3, H, W), got {tuple(input_shape)}")
-        size = (int(input_shape[1]), int(input_shape[2]))
-        config = replace(config, image_tower=replace(config.image_tower, image_size=size))
-    return build_model(config if vocab is None else replace(config, symbols=vocab))
+    else:
+        config = PRESETS[arch].with_decode(decode_ar, refine_iters)
+        if input_shape is not None:
+            size = (int(input_shape[1]), int(input_shape[2]))
+            config = replace(config, image_tower=replace(config.image_tower, image_size=size))
+        model = build_model(config if vocab is None else replace(config, symbols=vocab))
+    model.exportable = exportable
+    return model
+
+
+def _pretrained(arch: str, decode_ar: bool | None, refine_iters: int | None) -> CLIP4STR:
+    folder = find_weights(arch)
+    model = load_model(folder, decode_ar=decode_ar, refine_iters=refine_iters)
+    if model.config.arch != arch:
+        raise ValueError(f"the weights found for {arch} in {folder} are of a {model.config.arch}")
+    return model
 
 
 def change_vocab(model: CLIP4STR, vocab: str) -> None:
@@ -89,6 +99,12 @@ def change_vocab(model: CLIP4STR, vocab: str) -> None:
     old, new = model.charset, Charset(vocab)
     if new == old:
         return
+    if unknown := [symbol for symbol in vocab if symbol not in old.symbols]:
+        logger.warning(
+            "%d of the %d symbols of this alphabet are new to the weights: %s. Their rows in embeddings and heads are "
+            "random until trained, all else is kept",
+            *(len(unknown), len(vocab), "".join(unknown)),
+        )
     known = [(index, old.encode(symbol)[0]) for index, symbol in enumerate(vocab) if symbol in old.symbols]
     kept = [*known, (new.eos, old.eos), (new.bos, old.bos), (new.pad, old.pad)]
     for decoder in (model.visual_decoder, model.cross_decoder):
@@ -110,8 +126,8 @@ def _embedding(old: nn.Embedding, rows: int, kept: list[tuple[int, int]]) -> nn.
     return new
 
 
-def _head(old: nn.Linear, rows: int, kept: list[tuple[int, int]]) -> nn.Linear:
-    new = nn.Linear(old.in_features, rows).to(old.weight)
+def _head(old: Head, rows: int, kept: list[tuple[int, int]]) -> Head:
+    new = Head(old.in_features, rows).to(old.weight)
     nn.init.trunc_normal_(new.weight, std=0.02)
     nn.init.zeros_(new.bias)
     _copy_rows(new.weight, old.weight, kept)

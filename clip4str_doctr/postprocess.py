@@ -28,6 +28,8 @@ class PostProcessor:
         self.confidence = confidence
         self._charset = Charset(vocab)
 
+    # Strings and numbers of Python come out: nothing for torch.compile.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch ships it untyped
     def __call__(self, logits: torch.Tensor) -> list[tuple[str, float]]:
         """logits: (N, L, V + 1) -> N pairs (text, confidence)."""
         probabilities, ids = logits.detach().float().softmax(-1).cpu().max(-1)

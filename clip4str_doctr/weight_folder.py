@@ -14,7 +14,7 @@ import torch
 
 from clip4str_doctr.config import ModelConfig, model_config_from_dict, model_config_to_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
-from clip4str_doctr.modeling.text_tower import MClipTextTower
+from clip4str_doctr.modeling.text_tower import TOKENIZER_KEY, MClipTextTower
 from clip4str_doctr.tensor_file import compare_tensors, read_tensors, write_tensors
 from clip4str_doctr.tokenizer import MClipTokenizer, load_tokenizer
 from clip4str_doctr.weight_card import (
@@ -31,7 +31,7 @@ from clip4str_doctr.weight_card import (
     verify_files,
 )
 
-__all__ = ["empty_model", "fill", "is_weight_folder", "read_folder", "write_folder"]
+__all__ = ["empty_model", "fill", "is_weight_folder", "own_tensors", "read_folder", "write_folder"]
 
 
 def empty_model(config: ModelConfig) -> CLIP4STR:
@@ -53,6 +53,11 @@ def fill(model: CLIP4STR, tensors: Mapping[str, torch.Tensor]) -> None:
             else:
                 assert name == "token_type_ids", f"unknown buffer {name} in {type(module).__name__}"
                 module.register_buffer(name, torch.zeros(buffer.shape, dtype=buffer.dtype), persistent=False)
+
+
+def own_tensors(model: CLIP4STR) -> dict[str, torch.Tensor]:
+    """The state dict without the tokenizer's files, which have a place of their own in a folder."""
+    return {name: tensor for name, tensor in model.state_dict().items() if TOKENIZER_KEY not in name}
 
 
 def is_weight_folder(folder: Path) -> bool:

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from clip4str_doctr.checkpoint import is_state_dict, read_state_dict
 from clip4str_doctr.config import ModelConfig
 from clip4str_doctr.lookup import embedded_folder, find_all, find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR
-from clip4str_doctr.modeling.text_tower import MClipTextTower
+from clip4str_doctr.modeling.text_tower import TOKENIZER_KEY, MClipTextTower
 from clip4str_doctr.postprocess import PostProcessor
 from clip4str_doctr.published import find_checkpoint, read_published
+from clip4str_doctr.tensor_file import compare_tensors
 from clip4str_doctr.tokenizer import find_tokenizer_folder, load_tokenizer
 from clip4str_doctr.weight_card import (
     NORMALIZATIONS,
@@ -25,7 +27,7 @@ from clip4str_doctr.weight_card import (
     card_from_dict,
     read_card,
 )
-from clip4str_doctr.weight_folder import empty_model, fill, is_weight_folder, read_folder, write_folder
+from clip4str_doctr.weight_folder import empty_model, fill, is_weight_folder, own_tensors, read_folder, write_folder
 
 __all__ = [
     "WeightCard",
@@ -142,10 +144,17 @@ def _fetch(url: str) -> Path:
 def load_into(model: CLIP4STR, path: str | Path, **options: Any) -> None:
     """Load weights into a model that exists; its parts take the dimensions found in the file.
 
+    path: as for `load_model`, or a file that `torch.save(model.state_dict(), path)` wrote from a model like this one,
+    as docTR's training script and `push_to_hf_hub` do; its tensors must fit, and it takes no options.
+
     options: those of `load_model`. The model keeps its device, its training mode and its kind of confidence, and is
     unchanged if loading fails; its parameters are new objects, so make optimizers afterwards.
     Raises as `load_model`, and ValueError for weights of another architecture.
     """
+    place = Path(path).expanduser()
+    if not str(path).startswith(_HUB) and is_state_dict(place):
+        _load_state_dict(model, place, options)
+        return
     loaded = load_model(path, **options)
     if loaded.config.arch != model.config.arch:
         raise ValueError(
@@ -158,6 +167,20 @@ def load_into(model: CLIP4STR, path: str | Path, **options: Any) -> None:
     model.config = loaded.config
     model.charset = loaded.charset
     model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence)
+
+
+def _load_state_dict(model: CLIP4STR, path: Path, options: Mapping[str, Any]) -> None:
+    if options:
+        raise ValueError(f"{path} holds a model's state dict, which takes no options, got {sorted(options)}")
+    tensors = read_state_dict(path)
+    # A tokenizer may come along or not; whether it suits is for the text tower to see.
+    stored = {name: tensor for name, tensor in tensors.items() if TOKENIZER_KEY not in name}
+    if problems := compare_tensors(own_tensors(model), stored):
+        raise WeightsError(
+            f"{path} is no state dict of this model ({len(problems)} problems); build {model.config.arch} with the "
+            "vocab and input_shape that it was saved from:\n  " + "\n  ".join(problems[:20])
+        )
+    model.load_state_dict(tensors)
 
 
 def save_model(
@@ -179,4 +202,4 @@ def save_model(
     known = card if isinstance(card, WeightCard) else card_from_dict({"arch": arch, **card})
     if known.arch != arch:
         raise WeightsError(f"the card is of {known.arch!r}, but the model is a {arch!r}; correct the card's arch")
-    return write_folder(Path(folder), model, model.state_dict(), known, dtype=dtype, overwrite=overwrite)
+    return write_folder(Path(folder), model, own_tensors(model), known, dtype=dtype, overwrite=overwrite)

@@ -1,21 +1,26 @@
 """CLIP4STR (arXiv:2305.14014): two towers, two decoders, one answer; docTR's recognition model contract."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from clip4str_doctr.charset import Charset
-from clip4str_doctr.config import ModelConfig
-from clip4str_doctr.decoding import Reading, dual_predict_and_refine
+from clip4str_doctr.config import ModelConfig, PreprocessConfig
+from clip4str_doctr.decoding import Reading, dual_predict_and_refine, unrolled_predict_and_refine
 from clip4str_doctr.modeling.decoder import Decoder
 from clip4str_doctr.modeling.image_tower import build_image_tower
-from clip4str_doctr.modeling.text_tower import build_text_tower
+from clip4str_doctr.modeling.text_tower import CharTextTower, build_text_tower
 from clip4str_doctr.postprocess import PostProcessor
 
 __all__ = ["CLIP4STR", "build_model"]
+
+logger = logging.getLogger(__name__)
 
 
 class CLIP4STR(nn.Module):
@@ -24,11 +29,9 @@ class CLIP4STR(nn.Module):
     image_tower: pixels (N, 3, H, W) -> tokens (N, M, d). text_tower: N captions -> tokens (N, T, d), pad (N, T) bool.
     visual_decoder, cross_decoder: `Decoder`s of width d. config: what the parts were built from.
 
-    docTR's contract: `cfg`, `vocab`, `max_length`, `postprocessor`, `exportable`, `forward`, `from_pretrained`.
+    docTR's contract: `cfg`, `vocab`, `max_length`, `postprocessor`, `feat_extractor`, `exportable`, `forward`,
+    `from_pretrained`.
     """
-
-    # What docTR asks before an ONNX export, which the text tower's strings do not allow.
-    exportable = False
 
     def __init__(
         self,
@@ -46,6 +49,8 @@ class CLIP4STR(nn.Module):
         self.config = config
         self.charset = Charset(config.symbols)
         self.postprocessor = PostProcessor(config.symbols)
+        self._exportable = False
+        self._resizing_told = False
 
     @property
     def cfg(self) -> dict[str, Any]:
@@ -57,6 +62,41 @@ class CLIP4STR(nn.Module):
             "vocab": self.vocab,
             "arch": self.config.arch,
         }
+
+    @cfg.setter
+    def cfg(self, cfg: Mapping[str, Any]) -> None:
+        """What docTR's `from_hub` assigns: the repository's config.json. Its mean and std are taken over.
+
+        Raises ValueError if its vocab or input_shape are not the model's own.
+        """
+        for key in ("vocab", "input_shape"):
+            own, given = self.cfg[key], cfg.get(key)
+            if given is not None and list(given) != list(own):
+                raise ValueError(f"cfg[{key!r}] is {own!r} for this model, got {given!r}; build the model with it")
+        mean, std = cfg.get("mean", self.config.preprocess.mean), cfg.get("std", self.config.preprocess.std)
+        self.config = replace(self.config, preprocess=PreprocessConfig(_triple(mean), _triple(std)))
+
+    @property
+    def exportable(self) -> bool:
+        """Whether `forward` gives {"logits": (N, max_length + 1, V + 1)} alone, by a graph that ONNX can hold.
+
+        Raises ValueError when set for a text tower that reads strings, as the published one does.
+        """
+        return self._exportable
+
+    @exportable.setter
+    def exportable(self, value: bool) -> None:
+        if value and not isinstance(self.text_tower, CharTextTower):
+            raise ValueError(
+                f"{self.config.arch} cannot be exported: between its branches a tokenizer reads strings, which no "
+                "graph holds. clip4str_vn_tiny can; leave exportable out"
+            )
+        self._exportable = value
+
+    @property
+    def feat_extractor(self) -> nn.Module:
+        """docTR's name for the image tower: what `--freeze_backbone` of its training script freezes."""
+        return self.image_tower
 
     @property
     def vocab(self) -> str:
@@ -70,13 +110,32 @@ class CLIP4STR(nn.Module):
 
     def read(self, pixels: torch.Tensor) -> Reading:
         """pixels: (N, 3, H, W) float, normalised -> every stage of both branches."""
+        reading: Reading = self._decode(self.image_tower(pixels))
+        return reading
+
+    # torch.compile compiles the image tower and runs this as it is: contexts grow by a symbol a step and captions are
+    # strings, so it would compile a graph for each length and break between them.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch ships it untyped
+    def _decode(self, image_tokens: torch.Tensor) -> Reading:
         return dual_predict_and_refine(
-            self.image_tower(pixels),
+            image_tokens,
             (self.visual_decoder, self.cross_decoder),
             self.text_tower,
             self.charset,
             self.config.decode,
         )
+
+    def read_unrolled(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The answer's logits (N, max_length + 1, V + 1), those of `read`, by a graph without strings or early stop."""
+        assert isinstance(self.text_tower, CharTextTower)
+        reading = unrolled_predict_and_refine(
+            self.image_tower(pixels),
+            (self.visual_decoder, self.cross_decoder),
+            self.text_tower.encode_ids,
+            self.charset,
+            self.config.decode,
+        )
+        return reading.answer(self.charset.eos)
 
     def forward(
         self,
@@ -85,15 +144,19 @@ class CLIP4STR(nn.Module):
         return_model_output: bool = False,
         return_preds: bool = False,
     ) -> dict[str, Any]:
-        """x: (N, 3, H, W) float, normalised -> docTR's dict.
+        """x: (N, 3, H, W) float, normalised -> docTR's dict. Of another H x W than the model's, it is resized to that.
 
         "preds": [(text, confidence)], unless only a loss was asked for; "out_map": (N, L, V + 1) float32 logits of the
         answer, on request; "loss": scalar, if `target` (N labels) is given: the training loss in training mode, the
         teacher-forced cross-entropy of both branches, left to right, otherwise.
+        "logits" alone if the model is `exportable`.
         Raises ValueError in training mode without target, and for a label that the model cannot write.
         """
+        if self.exportable:
+            return {"logits": self.read_unrolled(x).float()}
         if self.training and target is None:
             raise ValueError("training needs labels: pass target=[...], or call model.eval() to read")
+        x = self._fit(x)
         out: dict[str, Any] = {}
         if target is not None:
             # The objective is the one thing this room takes from a later one, and only when a loss is asked for.
@@ -112,11 +175,32 @@ class CLIP4STR(nn.Module):
     def from_pretrained(self, path_or_url: str | Path, **kwargs: Any) -> None:
         """Load weights in place: a published .ckpt or `pretrained/` folder, our folder, or `hf://owner/repo`.
 
-        kwargs: those of `clip4str_doctr.load_model`. The parts take the dimensions found in the file.
+        Or a state dict of a model like this one, as `torch.save(model.state_dict(), path)` in docTR's training script
+        writes it. kwargs: those of `clip4str_doctr.load_model`. The parts take the dimensions found in the file.
         """
         from clip4str_doctr.weights import load_into
 
         load_into(self, path_or_url, **kwargs)
+
+    def _fit(self, x: torch.Tensor) -> torch.Tensor:
+        """docTR's scripts feed H x 4H, whatever the model reads. What is no picture is for the image tower to say."""
+        size = self.config.image_tower.image_size
+        if x.ndim != 4 or tuple(x.shape[-2:]) == size or 0 in x.shape:
+            return x
+        if not self._resizing_told:
+            self._resizing_told = True
+            logger.warning(
+                "%s reads %d x %d pixels; tensors of %d x %d are resized to that. Give whole crops to "
+                "recognition_predictor for the preprocessing that the weights know",
+                *(self.config.arch, *size, *x.shape[-2:]),
+            )
+        # In float32: not every device has this kernel for the half precisions.
+        return F.interpolate(x.float(), size, mode="bicubic", antialias=True).to(x.dtype)
+
+
+def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return (red, green, blue)
 
 
 def build_model(config: ModelConfig) -> CLIP4STR:

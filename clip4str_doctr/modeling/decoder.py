@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from clip4str_doctr.config import DecoderConfig
 from clip4str_doctr.modeling.layers import Attention
 
-__all__ = ["Decoder"]
+__all__ = ["Decoder", "Head"]
 
 
 class DecoderLayer(nn.Module):
@@ -41,6 +41,14 @@ class DecoderLayer(nn.Module):
         return out
 
 
+class Head(nn.Linear):
+    """Linear layer that answers in float32: in bfloat16, logits of like size are equal and argmax is chance."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., d) of any float dtype -> (..., V + 1) float32 (under autocast, what autocast says)."""
+        return F.linear(x.float(), self.weight.float(), self.bias.float())
+
+
 class Decoder(nn.Module):
     """Symbol embedding, position queries, one two-stream layer, head.
 
@@ -54,7 +62,7 @@ class Decoder(nn.Module):
         self.pos_queries = nn.Parameter(torch.empty(1, max_symbols + 1, config.width))
         self.layer = DecoderLayer(config)
         self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, num_symbols + 1)
+        self.head = Head(config.width, num_symbols + 1)
         nn.init.trunc_normal_(self.pos_queries, std=0.02)
         nn.init.trunc_normal_(self.embedding.weight, std=0.02)
         nn.init.trunc_normal_(self.head.weight, std=0.02)

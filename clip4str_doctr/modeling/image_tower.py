@@ -10,6 +10,9 @@ __all__ = ["ClipImageTower", "ConvImageTower", "build_image_tower"]
 
 
 def _check_pixels(pixels: torch.Tensor, image_size: tuple[int, int]) -> None:
+    # In a graph sizes are symbols, which have no truth value yet.
+    if torch.onnx.is_in_onnx_export():
+        return
     if pixels.ndim != 4 or pixels.shape[1:] != (3, *image_size):
         raise ValueError(
             f"pixels must be (N, 3, {image_size[0]}, {image_size[1]}), got {tuple(pixels.shape)}; "

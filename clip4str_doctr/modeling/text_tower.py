@@ -9,8 +9,12 @@ from torch import nn
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import CharTextTowerConfig, MClipTextTowerConfig, TextTowerConfig
 from clip4str_doctr.modeling.layers import Block
+from clip4str_doctr.tokenizer import MClipTokenizer
 
-__all__ = ["CharTextTower", "MClipTextTower", "build_text_tower"]
+__all__ = ["TOKENIZER_KEY", "CharTextTower", "MClipTextTower", "build_text_tower"]
+
+# State dict keys that hold a tokenizer file start with this, within their tower.
+TOKENIZER_KEY = "tokenizer_file:"
 
 
 class MClipTextTower(nn.Module):
@@ -40,6 +44,19 @@ class MClipTextTower(nn.Module):
         )
         self.transformer = XLMRobertaModel(xlm_config, add_pooling_layer=False)
         self.linear = nn.Linear(config.width, config.output_dim)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """Tokenizer files go along as bytes: who has the state dict, from docTR's scripts or hub, can read with it."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, content in getattr(self.tokenizer, "files", {}).items():
+            destination[f"{prefix}{TOKENIZER_KEY}{name}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        keys = [key for key in state_dict if key.startswith(prefix + TOKENIZER_KEY)]
+        files = {key.removeprefix(prefix + TOKENIZER_KEY): state_dict.pop(key).cpu().numpy().tobytes() for key in keys}
+        if files:
+            self.tokenizer = MClipTokenizer(files)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         """captions -> token ids with <s> and </s>.
@@ -94,8 +111,11 @@ class CharTextTower(nn.Module):
         charset = self.charset
         rows = [torch.tensor([charset.bos, *charset.encode(caption), charset.eos]) for caption in captions]
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=charset.pad)
-        ids = ids.to(self.embedding.weight.device)
-        pad = ids == charset.pad
+        return self.encode_ids(ids.to(self.embedding.weight.device))
+
+    def encode_ids(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`forward` after spelling. ids: (N, T) int64, each row BOS, symbols, EOS, then PAD."""
+        pad = ids == self.charset.pad
         tokens = self.embedding(ids) + self.positions[:, : ids.shape[1]]
         for block in self.blocks:
             tokens = block(tokens, pad[:, None, None, :])

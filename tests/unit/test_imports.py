@@ -16,9 +16,9 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 FLOORS = (
     ("charset",),
     ("config",),
-    ("preprocess", "postprocess", "decoding", "images"),
+    ("preprocess", "postprocess", "decoding", "images", "weight_card", "tokenizer"),
     ("modeling",),
-    ("checkpoint", "lookup", "published", "tensor_file", "tokenizer", "weight_card", "weight_folder", "weights"),
+    ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
     ("convert", "factories", "plugin"),
     ("training",),
     ("cli", "_autoload", ""),

@@ -1,0 +1,79 @@
+"""docTR's `from_hub`, unchanged, against a hub on this machine."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from doctr.models.factory.hub import _save_model_and_config_for_hf_hub
+
+import clip4str_doctr
+
+REPO_ID = "someone/clip4str-vn-tiny"
+
+READ = """
+import sys, torch
+from doctr.models import from_hub, recognition_predictor
+
+model = from_hub("someone/clip4str-vn-tiny")
+predictor = recognition_predictor(model)
+assert predictor.model is model and not model.training
+torch.save(model.state_dict(), sys.argv[1])
+print(model.cfg["mean"], model.cfg["arch"])
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """(address, folder): the files of one repository, served as the Hugging Face hub serves them."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self, body: bool) -> None:
+            path = folder / self.path.removeprefix(f"/{REPO_ID}/resolve/main/")
+            if not path.is_file():
+                self.send_error(404)
+                return
+            content = path.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Silent: pytest shows what the server is asked for nowhere useful."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+        thread.join()
+
+
+def test_from_hub_round_trip(hub: tuple[str, Path], run_python: Any, tmp_path: Path) -> None:
+    address, folder = hub
+    model = clip4str_doctr.clip4str_vn_tiny(pretrained=True)
+    _save_model_and_config_for_hf_hub(model, str(folder), arch="clip4str_vn_tiny", task="recognition")
+    (tmp_path / "read.py").write_text(READ)
+    environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "*"}
+    done = run_python("read.py", "again.pt", **environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{model.cfg['mean']} clip4str_vn_tiny"
+    again = torch.load(tmp_path / "again.pt", weights_only=True)
+    assert again.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())

@@ -1,0 +1,320 @@
+"""Every door of docTR that a recognition model goes through, by name and by instance, with the embedded model."""
+
+import contextlib
+import copy
+import io
+import logging
+import pickle
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from doctr.datasets import VOCABS
+from doctr.models import detection, kie_predictor, ocr_predictor, recognition, recognition_predictor
+from doctr.utils.metrics import TextMatch
+from golden_weights import CHECKPOINT, M_CLIP, out_map, same_weights
+from torch.nn import functional as F
+
+import clip4str_doctr
+from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
+from clip4str_doctr.preprocess import Preprocess
+from clip4str_doctr.training.synth import Renderer
+
+ARCH = "clip4str_vn_tiny"
+Crops = list[npt.NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> None:
+    clip4str_doctr.register()
+
+
+@pytest.fixture(scope="module")
+def words() -> tuple[Crops, list[str]]:
+    """200 rendered words of the validation split."""
+    samples = [Renderer(style, "val", 17).sample(index) for style in ("clean", "photo") for index in range(100)]
+    return [crop for crop, _ in samples], [label for _, label in samples]
+
+
+@pytest.fixture(scope="module")
+def model() -> CLIP4STR:
+    return clip4str_doctr.clip4str_vn_tiny(pretrained=True)
+
+
+@pytest.fixture(scope="module")
+def answers(model: CLIP4STR, words: tuple[Crops, list[str]]) -> list[str]:
+    return texts(model, words[0])
+
+
+def texts(model: Any, crops: Crops) -> list[str]:
+    return [text for text, _ in recognition_predictor(model, batch_size=64)(crops)]
+
+
+def pixels_of(model: CLIP4STR, crops: Crops) -> torch.Tensor:
+    return Preprocess(model.config.image_tower.image_size, model.config.preprocess)(crops)
+
+
+def eager_detector(straight: bool = True) -> Any:
+    """An untrained detector of docTR that believes everything it sees, so that pages have words without a download."""
+    torch.manual_seed(0)
+    detector = detection.db_mobilenet_v3_large(
+        pretrained=False, pretrained_backbone=False, assume_straight_pages=straight
+    )
+    detector.postprocessor.bin_thresh, detector.postprocessor.box_thresh = 0.1, 0.0
+    return detector.eval()
+
+
+@pytest.fixture(scope="module")
+def page() -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
+
+
+def values(page: Any) -> list[str]:
+    if hasattr(page, "predictions"):
+        return [word.value for words in page.predictions.values() for word in words]
+    return [word.value for block in page.blocks for line in block.lines for word in line.words]
+
+
+# Predictors
+
+
+@pytest.mark.parametrize("make", [ocr_predictor, kie_predictor])
+@pytest.mark.parametrize("by_name", [True, False])
+@pytest.mark.parametrize("straight", [True, False])
+def test_pages(make: Any, by_name: bool, straight: bool, model: CLIP4STR, page: Any) -> None:
+    # docTR's orientation classifiers would be downloaded.
+    upright = {} if straight else {"disable_crop_orientation": True, "disable_page_orientation": True}
+    predictor = make(
+        eager_detector(straight),
+        ARCH if by_name else model,
+        pretrained=by_name,
+        assume_straight_pages=straight,
+        detect_language=True,
+        reco_bs=3,
+        **upright,
+    )
+    assert predictor.reco_predictor.pre_processor.batch_size == 3
+    (found,) = predictor([page]).pages
+    assert values(found) and set("".join(values(found))) <= set(model.vocab)
+    assert set(found.language) == {"value", "confidence"}
+    assert values(copy.deepcopy(predictor)([page]).pages[0]) == values(found)
+
+
+def test_a_predictor_can_be_pickled(model: CLIP4STR, words: Any, answers: list[str]) -> None:
+    again = pickle.loads(pickle.dumps(recognition_predictor(model, batch_size=64)))
+    assert [text for text, _ in again(words[0][:50])] == answers[:50]
+
+
+def test_threads_may_share_a_predictor(model: CLIP4STR, words: Any, answers: list[str]) -> None:
+    predictor = recognition_predictor(model, batch_size=8)
+    parts = [words[0][start : start + 20] for start in range(0, 200, 20)]
+    with ThreadPoolExecutor(4) as pool:
+        together = [text for preds in pool.map(predictor, parts) for text, _ in preds]
+    assert together == answers
+
+
+def test_it_says_what_it_is(model: CLIP4STR) -> None:
+    text = repr(recognition_predictor(model))
+    assert "CropPreProcessor" in text and "ConvImageTower" in text and "output_size=(32, 128)" in text
+
+
+# Precision and compilers
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_reads_the_same(dtype: torch.dtype, model: CLIP4STR, words: Any, answers: list[str]) -> None:
+    half = copy.deepcopy(model).to(dtype)
+    out = half(pixels_of(model, words[0][:2]).to(dtype), return_model_output=True)
+    assert out["out_map"].dtype == torch.float32
+    same = sum(one == other for one, other in zip(texts(half, words[0]), answers, strict=True))
+    assert same >= 0.99 * len(answers), f"{same} of {len(answers)}"
+
+
+def test_compiled_by_dynamo_reads_the_same(model: CLIP4STR, words: Any, answers: list[str]) -> None:
+    torch.compiler.reset()
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    with warnings.catch_warnings():
+        # Of torch's own: it looks at attributes of functions that it deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        compiled = texts(torch.compile(model, backend=backend), words[0][:70])
+    torch.compiler.reset()
+    assert compiled == answers[:70]
+    assert any("stem" in node.name for graph in graphs for node in graph.graph.nodes), "the image tower is compiled"
+
+
+def test_autocast_reads(model: CLIP4STR, words: Any, answers: list[str]) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        read = texts(model, words[0])
+    assert sum(one == other for one, other in zip(read, answers, strict=True)) >= 0.97 * len(answers)
+
+
+# Whitelist
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_digits_only_gives_digits_only(whole: bool, model: CLIP4STR, words: Any) -> None:
+    # By name: as an attribute, `doctr.models.utils` is the recognition package's module of that name.
+    add_whitelist = getattr(import_module("doctr.models.utils"), "add_whitelist", None)
+    if add_whitelist is None:
+        pytest.skip("add_whitelist came with docTR 1.1")
+    numbers = [(crop, label) for crop, label in zip(*words, strict=True) if label.isdigit()]
+    with add_whitelist(recognition_predictor(model) if whole else model, "0123456789"):
+        assert set("".join(texts(model, words[0]))) == set("0123456789")
+        with torch.inference_mode():
+            reading = model.read(pixels_of(model, words[0][:9]))
+    # Both branches, draft and refined: all ids are digits or EOS.
+    allowed = {*model.charset.encode("0123456789"), model.charset.eos}
+    for stage in reading.stages:
+        for logits in (stage.visual, stage.cross):
+            assert set(logits.argmax(-1).flatten().tolist()) <= allowed
+    read = texts(model, [crop for crop, _ in numbers])
+    assert sum(one == label for one, (_, label) in zip(read, numbers, strict=True)) >= 0.8 * len(numbers) > 0
+
+
+# ONNX
+
+
+def test_onnx_gives_the_same_strings(
+    model: CLIP4STR, words: Any, answers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    monkeypatch.chdir(tmp_path)
+    exportable = recognition.__dict__[ARCH](pretrained=True, exportable=True)
+    example = torch.rand(2, 3, 32, 128)
+    assert set(exportable(example)) == {"logits"}
+    export = import_module("doctr.models.utils").export_model_to_onnx
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        # docTR asks for torch's older exporter, which torch deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        path = export(exportable, "tiny", dummy_input=example)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    pixels = pixels_of(model, words[0]).numpy()
+    parts = [session.run(None, {given.name: pixels[at : at + 80]})[0] for at in range(0, 200, 80)]
+    logits = torch.from_numpy(np.concatenate(parts))
+    # No early stop: every row there is, whatever the words' lengths.
+    assert logits.shape == (200, model.max_length + 1, len(model.vocab) + 1)
+    assert [text for text, _ in model.postprocessor(logits)] == answers
+
+
+@pytest.mark.parametrize("decode_ar", [True, False])
+def test_the_exported_graph_computes_the_answer(decode_ar: bool, model: CLIP4STR, words: Any) -> None:
+    one = clip4str_doctr.clip4str_vn_tiny(pretrained=True, decode_ar=decode_ar, refine_iters=2)
+    pixels = pixels_of(model, words[0][90:110])
+    with torch.inference_mode():
+        expected = one(pixels, return_model_output=True)["out_map"]
+        one.exportable = True
+        logits = one(pixels)["logits"]
+    torch.testing.assert_close(logits[:, : expected.shape[1]], expected, atol=2e-5, rtol=0)
+
+
+def test_the_published_size_cannot_be_exported() -> None:
+    published = clip4str_doctr.load_model(CHECKPOINT, tokenizer=M_CLIP)
+    with pytest.raises(ValueError, match="clip4str_vn cannot be exported: between its branches a tokenizer reads"):
+        published.exportable = True
+
+
+# State dicts and docTR's hub
+
+
+def test_saved_for_the_hub_and_read_back(model: CLIP4STR, tmp_path: Path) -> None:
+    """What `push_to_hf_hub` writes and the calls `from_hub` makes; the real `from_hub` is run in test_hub.py."""
+    from doctr.models.factory.hub import _save_model_and_config_for_hf_hub
+
+    _save_model_and_config_for_hf_hub(model, str(tmp_path), arch=ARCH, task="recognition")
+    other = recognition.__dict__[ARCH](pretrained=False, input_shape=[3, 32, 128], vocab=model.vocab)
+    other.cfg = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "input_shape": [3, 32, 128], "vocab": model.vocab}
+    other.from_pretrained(str(tmp_path / "pytorch_model.bin"))
+    assert same_weights(other, model) and other.training
+    assert other.cfg["mean"] == (0.1, 0.2, 0.3) and other.cfg["std"] == (0.4, 0.5, 0.6)
+    with pytest.raises(ValueError, match="cfg\\['input_shape'\\] is"):
+        other.cfg = {**model.cfg, "input_shape": [3, 64, 256]}
+    with pytest.raises(ValueError, match="takes no options, got \\['refine_iters'\\]"):
+        other.from_pretrained(tmp_path / "pytorch_model.bin", refine_iters=2)
+
+
+def test_a_state_dict_of_another_model_is_refused_by_name(model: CLIP4STR, tmp_path: Path) -> None:
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    other = clip4str_doctr.clip4str_vn_tiny(vocab="abc")
+    before = copy.deepcopy(other)
+    with pytest.raises(ValueError, match=r"is no state dict of this model \(\d+ problems\)[\s\S]*head.weight"):
+        other.from_pretrained(tmp_path / "model.pt")
+    assert same_weights(other, before)
+
+
+def test_the_tokenizer_travels_in_the_state_dict(tmp_path: Path) -> None:
+    published = clip4str_doctr.load_model(CHECKPOINT, tokenizer=M_CLIP)
+    torch.save(published.state_dict(), tmp_path / "pytorch_model.bin")
+    other = build_model(published.config).eval()
+    other.from_pretrained(tmp_path / "pytorch_model.bin")
+    assert torch.equal(out_map(other), out_map(published))
+
+
+# What docTR's reference scripts (references/recognition of its repository) call
+
+
+class TestScripts:
+    """train.py, evaluate.py and latency.py; the arguments are theirs."""
+
+    images = torch.rand(4, 3, 32, 128, generator=torch.Generator().manual_seed(0))
+    targets = ["PHỞ", "bò", "25.000đ", "x"]
+
+    def test_training(self) -> None:
+        torch.manual_seed(0)
+        model = recognition.__dict__[ARCH](pretrained=True, vocab=VOCABS["vietnamese"])
+        for parameter in model.feat_extractor.parameters():
+            parameter.requires_grad = False
+        model.train()
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3)
+        losses = []
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss = model(self.images, self.targets)["loss"]
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 5)
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0]
+        with pytest.raises(ValueError, match="training needs labels"):
+            model(self.images)
+
+    def test_evaluation(self, caplog: pytest.LogCaptureFixture) -> None:
+        shape = (3, 48, 192)
+        model = recognition.__dict__[ARCH](pretrained=True, input_shape=shape, vocab=VOCABS["vietnamese"]).eval()
+        assert model.vocab == VOCABS["vietnamese"]
+        metric = TextMatch()
+        for _ in range(2):
+            out = model(torch.rand(4, *shape), self.targets, return_preds=True)
+            metric.update(self.targets, [text for text, _ in out["preds"]])
+            assert out["loss"].item() > 0
+        assert set(metric.summary()) >= {"raw", "unicase"}
+        told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert len(told) == 3, told
+        assert "input_shape=(3, 48, 192) is ignored" in told[0] and "random until trained" in told[1]
+        assert "reads 32 x 128 pixels; tensors of 48 x 192 are resized" in told[2]
+        # The script skips a batch whose labels it cannot write, and knows it by this.
+        with pytest.raises(ValueError, match="中"):
+            model(torch.rand(1, *shape), ["中"], return_preds=True)
+
+    def test_latency(self) -> None:
+        model = recognition.__dict__[ARCH](pretrained=True, pretrained_backbone=False).eval()
+        with torch.inference_mode():
+            assert len(model(torch.rand((2, 3, 64, 256)))["preds"]) == 2
+
+    def test_resized_tensors_read_as_crops_do(self, model: CLIP4STR, words: Any, answers: list[str]) -> None:
+        big = F.interpolate(pixels_of(model, words[0]), (64, 256), mode="bicubic", antialias=True)
+        with torch.inference_mode():
+            read = [text for text, _ in model(big)["preds"]]
+        assert sum(one == other for one, other in zip(read, answers, strict=True)) >= 0.9 * len(answers)
