@@ -10,7 +10,7 @@ from clip4str_doctr.modeling.text_tower import MClipTextTower
 from clip4str_doctr.published import read_published
 from clip4str_doctr.tensor_file import stored_bytes
 from clip4str_doctr.weight_card import WeightCard
-from clip4str_doctr.weight_folder import empty_model, write_folder
+from clip4str_doctr.weight_folder import empty_model, own_tensors, write_folder
 
 __all__ = ["convert_checkpoint"]
 
@@ -39,7 +39,7 @@ def convert_checkpoint(
     model = empty_model(published.config)
     assert isinstance(model.text_tower, MClipTextTower)
     model.text_tower.tokenizer = published.tokenizer
-    tensors = published.tensors(model.state_dict())
+    tensors = published.tensors(own_tensors(model))
     card = WeightCard(
         arch=published.config.arch,
         source=f"{source.name}, converted; published at {CHECKPOINT_URL}",

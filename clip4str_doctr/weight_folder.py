@@ -79,7 +79,7 @@ def read_folder(folder: Path, tokenizer: MClipTokenizer | None = None) -> CLIP4S
         model = empty_model(config)
         verification.result()
     tensors = read_tensors(folder / TENSOR_FILE, torch.float32)
-    if problems := compare_tensors(model.state_dict(), tensors):
+    if problems := compare_tensors(own_tensors(model), tensors):
         raise WeightsError(
             f"{folder / TENSOR_FILE} does not fit {CONFIG_FILE} ({len(problems)} problems); convert it again:\n  "
             + "\n  ".join(problems)

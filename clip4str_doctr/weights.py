@@ -88,7 +88,7 @@ def load_model(
 def _load_published(checkpoint: Path, mclip: Path | None) -> CLIP4STR:
     published = read_published(checkpoint, mclip)
     model = empty_model(published.config)
-    tensors = published.tensors(model.state_dict())
+    tensors = published.tensors(own_tensors(model))
     fill(model, {name: tensor.to(torch.float32) for name, tensor in tensors.items()})
     assert isinstance(model.text_tower, MClipTextTower)
     model.text_tower.tokenizer = published.tokenizer
