@@ -22,7 +22,7 @@ from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.training.calibration import calibration_error, reliability
 from clip4str_doctr.training.metrics import nfc
 from clip4str_doctr.training.suites import SIZE, SUITES, rendered
-from clip4str_doctr.training.validate import read_words, rounded, score_answers, suite_checks
+from clip4str_doctr.training.validate import are_right, read_words, rounded, score_answers, suite_checks
 from clip4str_doctr.weight_card import CARD_FILE, TENSOR_FILE, WeightsError, read_card, sha256_of
 
 __all__ = ["COLUMNS", "Measured", "WordSet", "markdown_table", "measure", "protocol", "run_accuracy", "suite_words"]
@@ -117,7 +117,7 @@ def measure(model: CLIP4STR, words: WordSet) -> Measured:
     """Read every word of a set, which must not be empty, and compare. The model must be in eval mode."""
     answers = read_words(model, words.crops)
     texts, labels = nfc(answers.texts), nfc(words.labels)
-    right = [text == label for text, label in zip(texts, labels, strict=True)]
+    right = are_right(texts, labels)
     confusion = count_confusion(texts, labels)
     figures = {
         "about": words.about,

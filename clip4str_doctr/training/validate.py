@@ -10,10 +10,24 @@ import torch
 
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.preprocess import Preprocess
-from clip4str_doctr.training.metrics import Scores, score_strings
+from clip4str_doctr.training.calibration import calibration_error, fit_temperature
+from clip4str_doctr.training.data import SamplesFactory, default_samples, validation_crops
+from clip4str_doctr.training.metrics import Scores, nfc, score_strings
+from clip4str_doctr.training.recipe import DataRecipe
 from clip4str_doctr.training.suites import SUITES, RenderedSuite, rendered
 
-__all__ = ["STYLES", "Answers", "read_words", "rounded", "score", "score_answers", "suite_checks", "suite_scores"]
+__all__ = [
+    "STYLES",
+    "Answers",
+    "are_right",
+    "read_words",
+    "rounded",
+    "score",
+    "score_answers",
+    "suite_checks",
+    "suite_scores",
+    "watched_temperature",
+]
 
 # What the renderer draws and training watches apart.
 STYLES = ("clean", "photo")
@@ -80,6 +94,29 @@ def suite_scores(model: CLIP4STR, words: int, names: Iterable[str] = tuple(SUITE
     figures: dict[str, Any] = {}
     for name in names:
         suite = rendered(name, words)
-        scores = rounded(score(model, suite.crops, suite.labels))
-        figures[name] = {"about": SUITES[name].about, **scores, "n": len(suite.labels), **suite_checks(suite)}
+        answers = read_words(model, suite.crops)
+        figures[name] = {
+            "about": SUITES[name].about,
+            **rounded(score_answers(answers, suite.labels)),
+            "n": len(suite.labels),
+            "ece": round(calibration_error(answers.confidences, are_right(answers.texts, suite.labels)), 4),
+            **suite_checks(suite),
+        }
     return figures
+
+
+def are_right(texts: Sequence[str], labels: Sequence[str]) -> list[bool]:
+    """Whether each answer is its label, cased, NFC."""
+    return [text == label for text, label in zip(nfc(texts), nfc(labels), strict=True)]
+
+
+def watched_temperature(model: CLIP4STR, recipe: DataRecipe, factory: SamplesFactory = default_samples) -> float:
+    """The temperature that fits the words a run watches, print and signs alike; the suites are other words."""
+    logits: list[torch.Tensor] = []
+    right: list[bool] = []
+    for style in STYLES:
+        crops, labels = validation_crops(style, recipe, factory)
+        answers = read_words(model, crops)
+        logits += answers.logits
+        right += are_right(answers.texts, labels)
+    return fit_temperature(logits, right)
