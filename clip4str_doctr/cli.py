@@ -11,6 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -292,7 +293,8 @@ def _accuracy(args: argparse.Namespace) -> int:
     model = _load(args).to(_device(args.device)).eval()
     try:
         source = args.weights or find_weights(model.config.arch)
-        print(run_accuracy(model, source, suites=args.suite, data=args.data, words=args.words, out=args.out))
+        tell = partial(print, flush=True)
+        run_accuracy(model, source, suites=args.suite, data=args.data, words=args.words, out=args.out, tell=tell)
     except (OSError, ValueError, RuntimeError) as error:
         raise CommandError(str(error)) from error
     return 0

@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from clip4str_doctr.training.suites import SIZE, SUITES, rendered
 from clip4str_doctr.training.validate import are_right, read_words, rounded, score_answers, suite_checks
 from clip4str_doctr.weight_card import CARD_FILE, TENSOR_FILE, WeightsError, read_card, sha256_of
 
-__all__ = ["COLUMNS", "Measured", "WordSet", "markdown_table", "measure", "protocol", "run_accuracy", "suite_words"]
+__all__ = ["COLUMNS", "Measured", "WordSet", "markdown_row", "measure", "protocol", "run_accuracy", "suite_words"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ COLUMNS = {
     "CER": "cer",
     "1-NED": "ned",
     "visual branch alone": "visual",
+    "calibration error": "ece",
 }
+_HEAD = (f"| suite | n | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|")
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,13 @@ def run_accuracy(
     data: Path | None = None,
     words: int = SIZE,
     out: Path | None = None,
+    tell: Callable[[str], object] = logger.info,
 ) -> str:
     """Measure and return the table; with `out`, write accuracy.json, accuracy.md and pictures into that folder.
 
     The model must be in eval mode. weights: where it came from. suites: which to read; None means all, or none if
-    there is data. data: a folder of labelled pictures (see `labelled_words`).
+    there is data. data: a folder of labelled pictures (see `labelled_words`). tell: is given the table's lines as they
+    are known, for a set takes its time.
     Raises ValueError for an unknown suite, more words than a suite has or a folder that is not complete; RuntimeError
     if the suites' fonts are not installed; OSError if `out` cannot be written.
     """
@@ -81,8 +85,14 @@ def run_accuracy(
         raise ValueError(f"there is no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    measured = {one.name: measure(model, one) for one in _word_sets(names, words, data)}
-    table = markdown_table({name: one.figures for name, one in measured.items()})
+    lines, measured = list(_HEAD), {}
+    for line in lines:
+        tell(line)
+    for one in _word_sets(names, words, data):
+        measured[one.name] = measure(model, one)
+        lines.append(markdown_row(one.name, measured[one.name].figures))
+        tell(lines[-1])
+    table = "\n".join(lines)
     if out is not None:
         report = {"suites": {name: one.figures for name, one in measured.items()}, "protocol": protocol(model, weights)}
         _write(out / "accuracy.json", (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
@@ -193,13 +203,10 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def markdown_table(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """One row a suite: accuracies and 1-NED in per cent."""
-    lines = [f"| suite | n | {' | '.join(COLUMNS)} | calibration error |", "|---" * (len(COLUMNS) + 3) + "|"]
-    for name, row in figures.items():
-        cells = [f"{100 * row[key]:.1f} %" for key in (*COLUMNS.values(), "ece")]
-        lines.append(f"| {name} | {row['n']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def markdown_row(name: str, figures: Mapping[str, Any]) -> str:
+    """A set's line of the table, in per cent."""
+    cells = [f"{100 * figures[key]:.1f} %" for key in COLUMNS.values()]
+    return f"| {name} | {figures['n']} | {' | '.join(cells)} |"
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from clip4str_doctr import load_model
-from clip4str_doctr.benchmark.accuracy import markdown_table, measure, suite_words
+from clip4str_doctr.benchmark.accuracy import markdown_row, measure, suite_words
 from clip4str_doctr.benchmark.confusion import LOST, count_confusion, split_letter
 from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.labelled import labelled_words
@@ -108,9 +108,7 @@ def test_failures_are_the_words_that_are_wrong(micro_folder: Path) -> None:
 
 def test_table() -> None:
     row = {"cased": 0.5, "uncased": 0.75, "tone": 0.5, "cer": 0.125, "ned": 0.8751, "visual": 0.0, "n": 4, "ece": 0.06}
-    assert markdown_table({"clean": row}).splitlines()[2] == (
-        "| clean | 4 | 50.0 % | 75.0 % | 50.0 % | 12.5 % | 87.5 % | 0.0 % | 6.0 % |"
-    )
+    assert markdown_row("clean", row) == "| clean | 4 | 50.0 % | 75.0 % | 50.0 % | 12.5 % | 87.5 % | 0.0 % | 6.0 % |"
 
 
 @pytest.mark.parametrize(
