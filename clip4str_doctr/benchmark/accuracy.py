@@ -83,6 +83,8 @@ def run_accuracy(
     names = suites or (tuple(SUITES) if data is None else ())
     if unknown := [name for name in names if name not in SUITES]:
         raise ValueError(f"there is no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
+    if data is not None and data.resolve().name in names:
+        raise ValueError(f"{data} bears the name of a suite that is to be read, too; rename it, or read one at a time")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     lines, measured = list(_HEAD), {}

@@ -29,13 +29,15 @@ def _draw_table(axes: Axes, table: Mapping[str, Mapping[str, int]], title: str) 
         [0.0 if row == column else table[row][column] / max(sum(table[row].values()), 1) for column in columns]
         for row in rows
     ]
-    axes.imshow(shares, cmap="Reds", vmin=0, vmax=max(max(map(max, shares)), 1e-9), aspect="auto")
+    darkest = max(max(map(max, shares)), 1e-9)
+    axes.imshow(shares, cmap="Reds", vmin=0, vmax=darkest, aspect="auto")
     for y, row in enumerate(rows):
         total = max(sum(table[row].values()), 1)
         for x, column in enumerate(columns):
             count = table[row][column]
             text = f"{count}\n{100 * count / total:.1f} %" if count else "0"
-            axes.text(x, y, text, ha="center", va="center", fontsize=8, weight="bold" if row == column else "normal")
+            colour = "white" if shares[y][x] > 0.6 * darkest else "black"
+            axes.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(columns)), columns, rotation=20)
     axes.set_yticks(range(len(rows)), rows)
     axes.set(title=title, xlabel="read as", ylabel="in the label")

@@ -63,6 +63,10 @@ def test_labelled_pictures(micro_folder: Path, data: Path, capsys: Any) -> None:
     assert labels == ["PHỞ", "bò", "30K"] and [crop.shape for crop in crops] == 3 * [(30, 90, 3)]
     assert main(["bench", "accuracy", "--weights", str(micro_folder), "--data", str(data)]) == 0
     assert capsys.readouterr().out.splitlines()[2].startswith("| chợ | 3 | 0.0 %")
+    out = ["--data", str(data.rename(data.with_name("tiny"))), "--suite", "tiny"]
+    assert main(["bench", "accuracy", "--weights", str(micro_folder), *out]) == 2
+    assert "bears the name of a suite" in capsys.readouterr().err
+    data = data.with_name("tiny")
     # Pictures beside the labels.
     for path in (data / "images").iterdir():
         path.rename(data / path.name)
