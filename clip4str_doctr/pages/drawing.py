@@ -14,7 +14,6 @@ from doctr.io.elements import Page
 from PIL import Image, ImageDraw, ImageFont
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
-from clip4str_doctr.pages.reading import words_of
 
 __all__ = ["CONFIDENCE_BANDS", "draw_page", "vietnamese_font"]
 
@@ -62,11 +61,15 @@ def draw_page(pixels: npt.NDArray[np.uint8], page: Page) -> Image.Image:
         _outline(draw, _grown(corners, 4 * line_width), _BLOCK_COLOUR, line_width)
         if font is not None:
             _outline(draw, [(x + size[0], y) for x, y in _grown(corners, 4 * line_width)], (215, 220, 235), line_width)
-    for word in words_of(page):
-        corners = [(x * size[0], y * size[1]) for x, y in _corners(word.geometry)]
-        _outline(draw, corners, colour_of(word.confidence), line_width)
-        if font is not None:
-            _write(draw, word.value, [(x + size[0], y) for x, y in corners], font, colour_of(word.confidence))
+    for line in (line for block in page.blocks for line in block.lines):
+        places = [[(x * size[0], y * size[1]) for x, y in _corners(word.geometry)] for word in line.words]
+        # One size for a line, as it is printed, although boxes of words with marks are higher.
+        letters = 0.75 * float(np.median([_extent(corners)[1] for corners in places]))
+        for word, corners in zip(line.words, places, strict=True):
+            colour = colour_of(word.confidence)
+            _outline(draw, corners, colour, line_width)
+            if font is not None:
+                _write(draw, word.value, [(x + size[0], y) for x, y in corners], font, letters, colour)
     _legend(draw, size, font)
     return canvas
 
@@ -125,20 +128,26 @@ def _outline(
     draw.line([*corners, corners[0]], fill=colour, width=width)
 
 
+def _extent(corners: list[tuple[float, float]]) -> tuple[float, float]:
+    xs, ys = zip(*corners, strict=True)
+    return max(xs) - min(xs), max(ys) - min(ys)
+
+
 def _write(
     draw: ImageDraw.ImageDraw,
     text: str,
     corners: list[tuple[float, float]],
     font_file: str,
+    size: float,
     colour: tuple[int, int, int],
 ) -> None:
-    """The word in the middle of its box, as large as the box is high and wide."""
-    xs, ys = zip(*corners, strict=True)
-    width, height = max(xs) - min(xs), max(ys) - min(ys)
-    size = max(height * 0.72, 6)
+    """The word in the middle of its box, no wider than it, `size` pixels high if it can."""
+    width, height = _extent(corners)
+    size = max(size, 6)
     length = ImageFont.truetype(font_file, size).getlength(text)
     font = ImageFont.truetype(font_file, max(size * min(1.0, width / max(length, 1)), 6))
-    draw.text((min(xs) + width / 2, min(ys) + height / 2), text, fill=colour, font=font, anchor="mm")
+    middle = (min(x for x, _ in corners) + width / 2, min(y for _, y in corners) + height / 2)
+    draw.text(middle, text, fill=colour, font=font, anchor="mm")
 
 
 def _legend_height(size: tuple[int, int]) -> int:
@@ -152,7 +161,9 @@ def _legend(draw: ImageDraw.ImageDraw, size: tuple[int, int], font_file: str | N
     x, y = height / 2, size[1] + height / 2
     above = None
     for least, colour in CONFIDENCE_BANDS:
-        label = f"confidence {least:g} or more" if above is None else f"{least:g} to {above:g}" if least else f"< {above:g}"
+        label = (
+            f"confidence {least:g} or more" if above is None else f"{least:g} to {above:g}" if least else f"< {above:g}"
+        )
         draw.rectangle((x, y - height * 0.25, x + height * 0.5, y + height * 0.25), fill=colour)
         draw.text((x + height * 0.7, y), label, fill="black", font=font, anchor="lm")
         x += height * 1.4 + draw.textlength(label, font=font)

@@ -71,10 +71,10 @@ def as_hocr(document: Document) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
-# --format -> (suffix of the file, writer)
-WRITERS: dict[str, tuple[str, Callable[[Document], str]]] = {
-    "text": (".txt", as_text),
-    "json": (".json", as_json),
-    "hocr": (".hocr", as_hocr),
-    "md": (".md", as_markdown),
+# --format -> writer
+WRITERS: dict[str, Callable[[Document], str]] = {
+    "text": as_text,
+    "json": as_json,
+    "hocr": as_hocr,
+    "md": as_markdown,
 }

@@ -7,6 +7,7 @@ empty glyph half an em wide for each symbol that occurs. PDFium derives its tabl
 
 import ctypes
 import io
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pypdfium2.raw as pdfium_c
 from doctr.io.elements import Page
 from PIL import Image
 
-from clip4str_doctr.images import count_frames, open_image
+from clip4str_doctr.images import open_image
 from clip4str_doctr.pages.files import POINTS_PER_INCH, is_pdf, opened_pdf
 from clip4str_doctr.pages.reading import words_of
 
@@ -27,6 +28,12 @@ __all__ = ["MissingFontToolsError", "glyphless_font", "page_size", "searchable_p
 # In em. A font is as tall as from DESCENT to ASCENT, so a box of that height is exactly what a viewer selects.
 _ASCENT, _DESCENT, _ADVANCE = 0.8, 0.2, 0.5
 _UNITS_PER_EM = 1000
+
+# Between words of a line, in heights of their boxes. Poppler sees two words only where the gap is 0.15 or more,
+# whatever space stands between them, and boxes that were grown for the recogniser nearly touch.
+_LEAST_GAP = 0.2
+# Of its width a word gives at most this much on either side.
+_MOST_TRIMMED = 0.2
 
 _A4_LONG_SIDE = 297 / 25.4 * POINTS_PER_INCH
 # Cameras and screenshots declare 72 or 96, which is no size of anything.
@@ -128,9 +135,8 @@ def _add_picture(
         picture.load_jpeg(source, inline=True)
     else:
         pixels = open_image(source, frame)
-        if (pixels == pixels[..., :1]).all():
-            pixels = pixels[..., :1]
-        bitmap = pdfium.PdfBitmap.from_pil(Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels))
+        grey = bool((pixels == pixels[..., :1]).all())
+        bitmap = pdfium.PdfBitmap.from_pil(Image.fromarray(pixels[..., 0] if grey else pixels))
         picture.set_bitmap(bitmap)
         bitmap.close()
     picture.set_matrix(pdfium.PdfMatrix().scale(*size))
@@ -147,22 +153,28 @@ def _is_plain_jpeg(source: Path) -> bool:
 
 def _add_layer(pdf: pdfium.PdfDocument, target: pdfium.PdfPage, font: Any, page: Page) -> None:
     to_page = _relative_to_points(target)
-    for word in words_of(page):
-        text = pdfium_c.FPDFPageObj_CreateTextObj(pdf, font, 1.0)
-        # The space parts words for readers that do not look at positions.
-        encoded = (word.value + " ").encode("utf-16-le") + b"\0\0"
-        symbols = (ctypes.c_ushort * (len(encoded) // 2)).from_buffer_copy(encoded)
-        corners = _corners(word.geometry) @ to_page[:2] + to_page[2]
-        matrix = pdfium_c.FS_MATRIX(*_text_matrix(corners, len(word.value)))
-        done = (
-            pdfium_c.FPDFText_SetText(text, symbols)
-            and pdfium_c.FPDFTextObj_SetTextRenderMode(text, pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE)
-            and pdfium_c.FPDFPageObj_SetMatrix(text, matrix)
-        )
-        if not done:
-            raise RuntimeError(f"PDFium does not take the word {word.value!r}; please report this")
-        pdfium_c.FPDFPage_InsertObject(target, text)
+    for block in page.blocks:
+        for line in block.lines:
+            corners = np.array([_corners(word.geometry) for word in line.words]) @ to_page[:2] + to_page[2]
+            for word, place in zip(line.words, _parted(corners), strict=True):
+                pdfium_c.FPDFPage_InsertObject(target, _text_object(pdf, font, word.value, place))
     target.gen_content()
+
+
+def _text_object(pdf: pdfium.PdfDocument, font: Any, value: str, corners: npt.NDArray[np.float64]) -> Any:
+    text = pdfium_c.FPDFPageObj_CreateTextObj(pdf, font, 1.0)
+    # The space parts words for readers that do not look at positions.
+    encoded = (value + " ").encode("utf-16-le") + b"\0\0"
+    symbols = (ctypes.c_ushort * (len(encoded) // 2)).from_buffer_copy(encoded)
+    matrix = pdfium_c.FS_MATRIX(*_text_matrix(corners, len(value)))
+    done = (
+        pdfium_c.FPDFText_SetText(text, symbols)
+        and pdfium_c.FPDFTextObj_SetTextRenderMode(text, pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE)
+        and pdfium_c.FPDFPageObj_SetMatrix(text, matrix)
+    )
+    if not done:
+        raise RuntimeError(f"PDFium does not take the word {value!r}; please report this")
+    return text
 
 
 def _relative_to_points(target: pdfium.PdfPage) -> npt.NDArray[np.float64]:
@@ -187,6 +199,22 @@ def _corners(geometry: Any) -> npt.NDArray[np.float64]:
         return points
     (x0, y0), (x1, y1) = points
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+
+
+def _parted(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(N, 4, 2) words of a line, in points -> the same, trimmed where the gap to the next is too narrow to be seen."""
+    along = (corners[:, 1] - corners[:, 0] + corners[:, 2] - corners[:, 3]) / 2
+    heights = np.linalg.norm(corners[:, 0] - corners[:, 3], axis=1)
+    widths = np.maximum(np.linalg.norm(along, axis=1), 1e-6)
+    parted = corners.copy()
+    for left, right in itertools.pairwise(range(len(corners))):
+        direction = along[left] / widths[left]
+        gap = float((corners[right, [0, 3]].mean(0) - corners[left, [1, 2]].mean(0)) @ direction)
+        lack = _LEAST_GAP * max(heights[left], heights[right]) - gap
+        if lack > 0:
+            parted[left, 1:3] -= direction * min(lack / 2, _MOST_TRIMMED * widths[left])
+            parted[right, [0, 3]] += direction * min(lack / 2, _MOST_TRIMMED * widths[right])
+    return parted
 
 
 def _text_matrix(corners: npt.NDArray[np.float64], symbols: int) -> tuple[float, ...]:
