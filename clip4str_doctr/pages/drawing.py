@@ -159,11 +159,11 @@ def _legend(draw: ImageDraw.ImageDraw, size: tuple[int, int], font_file: str | N
     # Digits and signs are in Pillow's own font too.
     font = ImageFont.load_default(height * 0.6) if font_file is None else ImageFont.truetype(font_file, height * 0.6)
     x, y = height / 2, size[1] + height / 2
+    draw.text((x, y), "confidence", fill="black", font=font, anchor="lm")
+    x += height * 0.5 + draw.textlength("confidence", font=font)
     above = None
     for least, colour in CONFIDENCE_BANDS:
-        label = (
-            f"confidence {least:g} or more" if above is None else f"{least:g} to {above:g}" if least else f"< {above:g}"
-        )
+        label = f"{least:g} or more" if above is None else f"{least:g} to {above:g}"
         draw.rectangle((x, y - height * 0.25, x + height * 0.5, y + height * 0.25), fill=colour)
         draw.text((x + height * 0.7, y), label, fill="black", font=font, anchor="lm")
         x += height * 1.4 + draw.textlength(label, font=font)

@@ -95,8 +95,8 @@ def page_size(source: Path, dimensions: tuple[int, int]) -> tuple[float, float]:
 def glyphless_font(symbols: Iterable[str]) -> bytes:
     """A TrueType file with an empty glyph for each symbol, all half an em wide. Raises MissingFontToolsError."""
     try:
-        from fontTools.fontBuilder import FontBuilder
-        from fontTools.pens.ttGlyphPen import TTGlyphPen
+        from fontTools.fontBuilder import FontBuilder  # type: ignore[import-untyped]
+        from fontTools.pens.ttGlyphPen import TTGlyphPen  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingFontToolsError(
             "a searchable PDF needs fontTools; type pip install 'clip4str-doctr[pdf]'"

@@ -16,19 +16,25 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 FLOORS = (
     ("charset",),
     ("config",),
-    ("preprocess", "postprocess", "decoding", "images", "weight_card", "tokenizer"),
+    ("preprocess", "postprocess", "decoding", "images", "weight_card", "tokenizer", "boxes"),
+    ("ink",),
+    ("lines", "finders"),
     ("modeling",),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
-    ("convert", "factories", "plugin"),
-    ("training",),
+    ("convert", "factories", "plugin", "detection"),
     ("pages",),
+    ("training",),
+    ("benchmark",),
     ("cli", "_autoload", ""),
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin", "pages"},
+    "doctr": {"plugin", "detection", "pages"},
+    "rapidocr": {"finders"},
+    "onnxruntime": {"finders"},
+    "pypdfium2": {"pages"},
     "open_clip": {"modeling"},
     "transformers": {"modeling"},
     "pickle": {"checkpoint"},
