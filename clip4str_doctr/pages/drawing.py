@@ -40,18 +40,13 @@ _SYSTEM_FONTS = (
 def draw_page(pixels: npt.NDArray[np.uint8], page: Page) -> Image.Image:
     """pixels: (H, W, 3) uint8 RGB, the picture that the page was read from -> the picture to look at.
 
-    Where no font with Vietnamese letters is found, there are the boxes only, and a warning is logged.
+    Where no font with Vietnamese letters is found, there are the boxes only.
     """
     height, width = pixels.shape[:2]
     scale = min(1.0, _LONGEST_SIDE / max(height, width))
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
     font = vietnamese_font()
-    if font is None:
-        logger.warning(
-            "no font with Vietnamese letters found, so the words are not drawn, only their boxes; install one as "
-            "Debian's fonts-dejavu-core, or pip install matplotlib, which brings it"
-        )
     canvas = Image.new("RGB", (size[0] * (1 if font is None else 2), size[1] + _legend_height(size)), "white")
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
@@ -81,8 +76,14 @@ def colour_of(confidence: float) -> tuple[int, int, int]:
 
 @cache
 def vietnamese_font() -> str | None:
-    """A font file on this machine with every Vietnamese letter, or None."""
-    return next((path for path in _font_files() if _has_vietnamese(path)), None)
+    """A font file on this machine with every Vietnamese letter, or None, which is logged the first time."""
+    found = next((path for path in _font_files() if _has_vietnamese(path)), None)
+    if found is None:
+        logger.warning(
+            "no font with Vietnamese letters found, so the words are not drawn, only their boxes; install one as "
+            "Debian's fonts-dejavu-core, or pip install matplotlib, which brings it"
+        )
+    return found
 
 
 def _font_files() -> Iterator[str]:
