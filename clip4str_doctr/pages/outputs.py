@@ -19,7 +19,7 @@ def as_text(document: Document) -> str:
 
 
 def as_json(document: Document) -> str:
-    """docTR's export; `doctr.io.Document.from_dict` takes it back."""
+    """docTR's export; `doctr.io.Document.from_dict` of docTR 1.1 takes it back."""
     return json.dumps(document.export(), ensure_ascii=False, indent=1, default=_plain) + "\n"
 
 

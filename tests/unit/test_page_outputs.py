@@ -18,6 +18,8 @@ from clip4str_doctr.pages.reading import document_of, read_page, words_of
 HW = (600, 800)
 LEFT = [["Cộng", "hòa", "xã"], ["hội", "chủ", "nghĩa"], ["Việt", "Nam"]]
 RIGHT = [["Độc", "lập", "-"], ["Tự", "do", "-"], ["Hạnh", "phúc"]]
+# docTR 1.0 has no reading order: it takes the lines of both columns by turns. Nor can it read its own export.
+needs_order = pytest.mark.skipif(not hasattr(Document, "export_as_markdown"), reason="docTR 1.1 brought this")
 XHTML = "{http://www.w3.org/1999/xhtml}"
 
 
@@ -30,9 +32,15 @@ def words(lines: list[list[str]]) -> list[str]:
     return [word for line in lines for word in line]
 
 
+@needs_order
 def test_lines_have_spaces_and_columns_come_one_after_the_other(columns: Document) -> None:
     lines = [line for line in as_text(columns).splitlines() if line]
     assert lines == [" ".join(line) for line in LEFT + RIGHT]
+
+
+def test_columns_lose_nothing(columns: Document) -> None:
+    for write in (as_text, as_markdown):
+        assert Counter(write(columns).replace("\\-", "-").split()) == Counter(words(LEFT + RIGHT))
 
 
 def test_a_table_loses_nothing() -> None:
@@ -53,6 +61,7 @@ def test_pages_are_parted() -> None:
     assert as_markdown(document) == "một\n\n---\n\nhai\n"
 
 
+@needs_order
 def test_json_is_what_doctr_takes_back(columns: Document) -> None:
     text = as_json(columns)
     assert "nghĩa" in text
@@ -71,7 +80,7 @@ def test_hocr_has_all_pages_and_no_id_twice(columns: Document) -> None:
     ids = [element.get("id") for element in root.iter() if "id" in element.attrib]
     assert len(ids) == len(set(ids))
     found = [[word.text for word in page.iter(f"{XHTML}span") if word.get("class") == "ocrx_word"] for page in pages]
-    assert found == [words(LEFT + RIGHT), ["trang", "hai"]]
+    assert [sorted(page) for page in found] == [sorted(words(LEFT + RIGHT)), ["hai", "trang"]]
     first = next(word for word in root.iter() if word.get("class") == "ocrx_word")
     assert first.get("title") == "bbox 60 60 108 84; x_wconf 80"
 
