@@ -26,6 +26,9 @@ _BLOCK_COLOUR = (120, 140, 200)
 # Larger pages are scaled down: the picture is for eyes, at 10 pixels for small print.
 _LONGEST_SIDE = 1800
 
+# Size at which words are measured before they are written.
+_PROBE = 100
+
 _SYSTEM_FONTS = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -50,7 +53,7 @@ def draw_page(pixels: npt.NDArray[np.uint8], page: Page) -> Image.Image:
     canvas = Image.new("RGB", (size[0] * (1 if font is None else 2), size[1] + _legend_height(size)), "white")
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
-    line_width = max(1, round(max(size) / 900))
+    line_width = max(1, round(max(size) / 600))
     for block in page.blocks:
         corners = [(x * size[0], y * size[1]) for x, y in _corners(block.geometry)]
         _outline(draw, _grown(corners, 4 * line_width), _BLOCK_COLOUR, line_width)
@@ -58,13 +61,11 @@ def draw_page(pixels: npt.NDArray[np.uint8], page: Page) -> Image.Image:
             _outline(draw, [(x + size[0], y) for x, y in _grown(corners, 4 * line_width)], (215, 220, 235), line_width)
     for line in (line for block in page.blocks for line in block.lines):
         places = [[(x * size[0], y * size[1]) for x, y in _corners(word.geometry)] for word in line.words]
-        # One size for a line, as it is printed, although boxes of words with marks are higher.
-        letters = 0.75 * float(np.median([_extent(corners)[1] for corners in places]))
         for word, corners in zip(line.words, places, strict=True):
-            colour = colour_of(word.confidence)
-            _outline(draw, corners, colour, line_width)
-            if font is not None:
-                _write(draw, word.value, [(x + size[0], y) for x, y in corners], font, letters, colour)
+            _outline(draw, corners, colour_of(word.confidence), line_width)
+        if font is not None:
+            beside = [[(x + size[0], y) for x, y in corners] for corners in places]
+            _write_line(draw, line.words, beside, font)
     _legend(draw, size, font)
     return canvas
 
@@ -134,21 +135,24 @@ def _extent(corners: list[tuple[float, float]]) -> tuple[float, float]:
     return max(xs) - min(xs), max(ys) - min(ys)
 
 
-def _write(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    corners: list[tuple[float, float]],
-    font_file: str,
-    size: float,
-    colour: tuple[int, int, int],
+def _write_line(
+    draw: ImageDraw.ImageDraw, words: list[Any], places: list[list[tuple[float, float]]], font_file: str
 ) -> None:
-    """The word in the middle of its box, no wider than it, `size` pixels high if it can."""
-    width, height = _extent(corners)
-    size = max(size, 6)
-    length = ImageFont.truetype(font_file, size).getlength(text)
-    font = ImageFont.truetype(font_file, max(size * min(1.0, width / max(length, 1)), 6))
-    middle = (min(x for x, _ in corners) + width / 2, min(y for _, y in corners) + height / 2)
-    draw.text(middle, text, fill=colour, font=font, anchor="mm")
+    """Every word in its box, its ink in the middle, so that marks and tails come out on one baseline."""
+    probe = ImageFont.truetype(font_file, _PROBE)
+    inks = [probe.getbbox(word.value) for word in words]
+    heights = [_extent(corners)[1] for corners in places]
+    # One size for a line, as it is printed. Boxes are a little larger than their ink.
+    sizes = [height / max(bottom - top, 1) for (_, top, _, bottom), height in zip(inks, heights, strict=True)]
+    size = 0.85 * _PROBE * float(np.median(sizes))
+    for word, corners, (left, top, right, bottom) in zip(words, places, inks, strict=True):
+        width, height = _extent(corners)
+        fitting = max(min(size, _PROBE * width / max(right - left, 1)), 6)
+        scale = fitting / _PROBE
+        x = min(x for x, _ in corners) + (width - (left + right) * scale) / 2
+        y = min(y for _, y in corners) + (height - (top + bottom) * scale) / 2
+        font = ImageFont.truetype(font_file, fitting)
+        draw.text((x, y), word.value, fill=colour_of(word.confidence), font=font)
 
 
 def _legend_height(size: tuple[int, int]) -> int:

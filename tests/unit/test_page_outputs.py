@@ -12,6 +12,7 @@ import pytest
 from doctr.io.elements import Document
 from fake_pages import built_page, places
 
+from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, render_page
 from clip4str_doctr.pages.outputs import WRITERS, as_hocr, as_json, as_markdown, as_text
 from clip4str_doctr.pages.reading import document_of, read_page, words_of
 
@@ -53,6 +54,17 @@ def test_a_table_loses_nothing() -> None:
     for write in (as_text, as_markdown):
         assert Counter(write(document).split()) == Counter(words(rows))
     assert Counter(re.findall(">([^<>\n]+)</span>", as_hocr(document))) == Counter(words(rows))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_full_page_loses_nothing(layout: Any) -> None:
+    rendered = render_page(2, layout, 100)
+    placed: Any = [(word.text, (*word.quad.min(0), *word.quad.max(0))) for word in rendered.words]
+    text = as_text(document_of([built_page(placed, rendered.image.shape[:2])]))
+    assert Counter(text.split()) == Counter(rendered.text.split())
+    # In order where docTR has one; a table's cells it takes column by column.
+    if hasattr(Document, "export_as_markdown") and layout != "table":
+        assert text.split() == rendered.text.split()
 
 
 def test_pages_are_parted() -> None:
