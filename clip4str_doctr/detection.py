@@ -21,7 +21,7 @@ from torch import nn
 
 from clip4str_doctr.boxes import Page, Quads, Scores, as_quads, check_page, enclosing_boxes
 from clip4str_doctr.finders import RapidOCRLines, TesseractWords
-from clip4str_doctr.lines import MARGIN, words_of_line
+from clip4str_doctr.lines import MARGIN, words_of_lines
 
 __all__ = ["DETECTORS", "AnyDetector", "any_detector", "detector"]
 
@@ -105,7 +105,7 @@ class AnyDetector(nn.Module):
         quads, scores = as_quads(self.find(page), page.shape[:2])
         if self.kind == "words":
             return _grown(quads, self.margin, page.shape[:2]), scores
-        words = [words_of_line(page, quad, self.margin) for quad in quads]
+        words = words_of_lines(page, quads, self.margin)
         counts = [len(line) for line in words]
         return np.concatenate([np.zeros((0, 4, 2)), *words]), np.repeat(scores, counts)
 

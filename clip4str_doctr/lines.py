@@ -1,42 +1,65 @@
 """A line of text -> its words, by the gaps in its own ink.
 
-One threshold for all lines does not exist: letter-spaced titles have wider gaps between letters than narrow print has
-between words. So every line is straightened, its gaps are measured between the letters' bodies (marks above and tails
-below do not count, so that a hook or a comma closes no gap), and the threshold is put where the gaps of this line fall
-apart into two kinds, near to where they usually do. See `cut` for how, and `MARGIN` for how boxes grow.
+Every line is warped upright, its ink is found whatever its colours and its light are (`ink`), its gaps are measured
+between runs of ink and judged by the gaps of this line (`gaps`). Word boxes follow the ink and grow by `MARGIN`.
 """
-
-import logging
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from clip4str_doctr.boxes import Page, Quads
+from clip4str_doctr.gaps import word_gap
 from clip4str_doctr.ink import LINE_HEIGHT, PAD, Mask, Strip, ink_mask, row_slope, shear_of, strip_of
 
-__all__ = ["MARGIN", "cut", "words_of_line"]
+__all__ = ["MARGIN", "cut", "words_of_line", "words_of_lines"]
 
-logger = logging.getLogger(__name__)
+_Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 # By how much a word's box grows beyond its ink on every side, in heights of the line's letters without marks.
 MARGIN = 0.15
 
-# Gaps in heights of the letters' body. Usual print: between letters 0.1 to 0.25, between words 0.45 and more.
-_USUAL = 0.33
-_SPREAD = 0.55  # how far from there (as a factor, in natural logarithms) a threshold is still likely
-_LEAST, _MOST = 0.12, 1.1
-_ALWAYS = 2.2
+# A line this many times as wide as high knows its own angle; others may stand askew by so much, in radians.
+_LONG = 6.0
+_ASKEW = 0.14
 
 
-@dataclass
-class _Word:
-    """Columns of a word's body in the straightened strip, and the numbers of its components."""
+def words_of_lines(page: Page, quads: Quads, margin: float = MARGIN) -> list[Quads]:
+    """`words_of_line` for every line of a page: a short line, whose own angle is uncertain, takes that of the long."""
+    return [words_of_line(page, quad, margin) for quad in _levelled(quads)]
 
-    left: int
-    right: int
-    parts: list[int] = field(default_factory=list)
+
+def _levelled(quads: Quads) -> Quads:
+    """quads (N, 4, 2) -> the same, short ones turned to the angle that long ones nearby have.
+
+    Detectors fit the smallest rectangle, and around "25 kg" that stands a few degrees askew. Long lines do not.
+    """
+    if len(quads) < 2:
+        return quads
+    along = (quads[:, 1] - quads[:, 0] + quads[:, 2] - quads[:, 3]) / 2
+    down = (quads[:, 3] - quads[:, 0] + quads[:, 2] - quads[:, 1]) / 2
+    length, height = np.linalg.norm(along, axis=1), np.maximum(np.linalg.norm(down, axis=1), 1e-6)
+    angle = np.arctan2(along[:, 1], along[:, 0])
+    long = length > _LONG * height
+    middles = quads.mean(axis=1)
+    levelled = quads.copy()
+    for number in np.flatnonzero(~long & (length > height)):
+        near = long & (np.abs(angle - angle[number]) < _ASKEW)
+        if not near.any():
+            continue
+        distance = np.linalg.norm(middles[near] - middles[number], axis=1)
+        target = float(np.median(angle[near][np.argsort(distance)[:5]]))
+        levelled[number] = _turned(quads[number], target)
+    return levelled
+
+
+def _turned(quad: npt.NDArray[np.float64], angle: float) -> npt.NDArray[np.float64]:
+    """The same rectangle around the same middle, at another angle."""
+    width = (np.linalg.norm(quad[1] - quad[0]) + np.linalg.norm(quad[2] - quad[3])) / 2
+    height = (np.linalg.norm(quad[3] - quad[0]) + np.linalg.norm(quad[2] - quad[1])) / 2
+    along = np.array([np.cos(angle), np.sin(angle)]) * width / 2
+    down = np.array([-np.sin(angle), np.cos(angle)]) * height / 2
+    return np.asarray(quad.mean(axis=0) + np.stack([-along - down, along - down, along + down, -along + down]))
 
 
 def words_of_line(page: Page, quad: npt.NDArray[np.float64], margin: float = MARGIN) -> Quads:
@@ -106,9 +129,15 @@ def cut(mask: Mask, margin: float = MARGIN) -> npt.NDArray[np.float64]:
         return np.zeros((0, 4))
     top, bottom = (PAD + row for row in _band(core, 0.42))
     body = max(bottom - top, LINE_HEIGHT // 5)
-    labels, boxes = _components(upright, top, bottom, body)
-    words = _group(labels, boxes, top, bottom, body)
-    return _around(words, labels, mask, lean, (top, bottom), margin * body)
+    labels, parts = _components(upright, top, bottom, body)
+    runs, run_of = _runs(labels, parts, top, bottom, body)
+    if not len(runs):
+        return np.zeros((0, 4))
+    gaps = np.maximum(runs[1:, 0] - np.maximum.accumulate(runs[:, 1])[:-1], 0) / body
+    limit = word_gap(gaps, (runs[:, 1] - runs[:, 0]) / body)
+    word_of_run = np.concatenate([[0], np.cumsum(gaps > limit)])
+    word_of = {part: int(word_of_run[run]) for part, run in run_of.items()}
+    return _around(word_of, labels, lean, (top, bottom), margin * body)
 
 
 def _sheared(mask: Mask, lean: float) -> Mask:
@@ -118,9 +147,7 @@ def _sheared(mask: Mask, lean: float) -> Mask:
     return np.asarray(cv2.warpAffine(mask.astype(np.uint8), move, (width, height), flags=cv2.INTER_NEAREST), np.bool_)
 
 
-def _components(
-    mask: Mask, top: int, bottom: int, body: int
-) -> tuple[npt.NDArray[np.int32], dict[int, tuple[int, int, int, int]]]:
+def _components(mask: Mask, top: int, bottom: int, body: int) -> tuple[npt.NDArray[np.int32], dict[int, _Box]]:
     """Labels (H, W), and the box of every component that belongs to the line: no specks, no rules, no neighbours."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     height, width = mask.shape
@@ -140,77 +167,52 @@ def _components(
     return np.asarray(labels, np.int32), kept
 
 
-def _group(
-    labels: npt.NDArray[np.int32], boxes: dict[int, tuple[int, int, int, int]], top: int, bottom: int, body: int
-) -> list[_Word]:
-    """Components -> words: bodies by the gaps between them, then marks and tails to the nearest word."""
+def _runs(
+    labels: npt.NDArray[np.int32], parts: dict[int, _Box], top: int, bottom: int, body: int
+) -> tuple[npt.NDArray[np.float64], dict[int, int]]:
+    """Components -> left and right end (N, 2) of the runs of ink without a gap, and the run of every component.
+
+    What stands between top and bottom of the letters' body makes runs; marks above and tails below belong to the run
+    they overlap or are nearest to and widen it, so that a comma or a quote narrows the gap it stands in. What is
+    farther than a body height from every run, a bullet perhaps, is a run of its own.
+    """
     wanted = np.zeros(int(labels.max()) + 1, np.bool_)
-    wanted[list(boxes)] = True
+    wanted[list(parts)] = True
     columns = wanted[labels[top:bottom]].any(axis=0)
     edges = np.flatnonzero(np.diff(np.concatenate([[0], columns.astype(np.int8), [0]])))
-    runs = [_Word(int(left), int(right)) for left, right in edges.reshape(-1, 2)]
-    if not runs:
-        return []
-    gaps = np.array([after.left - before.right for before, after in zip(runs, runs[1:], strict=False)], np.float64)
-    limit = _threshold_of(gaps / body) * body
-    words = [runs[0]]
-    for gap, run in zip(gaps, runs[1:], strict=True):
-        if gap > limit:
-            words.append(run)
-        else:
-            words[-1].right = run.right
-    for number, (left, _, right, _) in boxes.items():
-        distances = [max(word.left - right, left - word.right) for word in words]
-        nearest = int(np.argmin(distances))
-        if distances[nearest] <= limit:
-            words[nearest].parts.append(number)
-    return [word for word in words if word.parts]
-
-
-def _threshold_of(gaps: npt.NDArray[np.float64]) -> float:
-    """Gaps between the runs of one line, in body heights -> the least that separates words.
-
-    Candidates lie between two gaps that follow each other in size. The wider apart these two are (as a ratio), the
-    better; and the nearer the candidate lies to where print usually has it. Gaps beyond `_ALWAYS` separate in any case.
-    """
-    limit = _best_split(gaps, _USUAL, _MOST)
-    inner = gaps[gaps < _ALWAYS]
-    split = inner > limit
-    # Letters standing alone one after the other are no words but a letter-spaced title: only the wider gaps count.
-    if len(inner) >= 5 and split.mean() > 0.7 and (inner.max() < 1.6 * np.median(inner) or len(inner) >= 8):
-        limit = _best_split(inner, 2.0 * float(np.median(inner)), _ALWAYS)
-    return min(limit, _ALWAYS)
-
-
-def _best_split(gaps: npt.NDArray[np.float64], usual: float, most: float) -> float:
-    ordered = np.sort(np.clip(gaps, _LEAST, most))
-    ordered = np.concatenate([[_LEAST], ordered, [most]])
-    low, high = ordered[:-1], ordered[1:]
-    middles = np.sqrt(low * high)
-    nearness = np.exp(-0.5 * (np.log(middles / usual) / _SPREAD) ** 2)
-    return float(middles[int(np.argmax(np.log(high / low) * nearness))])
+    runs = [(float(left), float(right)) for left, right in edges.reshape(-1, 2)]
+    ends = [list(run) for run in runs]
+    run_of = {}
+    for part, (left, _, right, _) in parts.items():
+        overlaps = [min(right, run[1]) - max(left, run[0]) for run in runs]
+        nearest = int(np.argmax(overlaps)) if runs else -1
+        if nearest < 0 or overlaps[nearest] < -body:
+            runs.append((float(left), float(right)))
+            ends.append([float(left), float(right)])
+            nearest = len(runs) - 1
+        ends[nearest] = [min(ends[nearest][0], left), max(ends[nearest][1], right)]
+        run_of[part] = nearest
+    order = np.argsort([end[0] for end in ends], kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return np.array(ends, np.float64).reshape(-1, 2)[order], {part: int(place[run]) for part, run in run_of.items()}
 
 
 def _around(
-    words: list[_Word],
-    labels: npt.NDArray[np.int32],
-    mask: Mask,
-    lean: float,
-    band: tuple[int, int],
-    margin: float,
+    word_of: dict[int, int], labels: npt.NDArray[np.int32], lean: float, band: tuple[int, int], margin: float
 ) -> npt.NDArray[np.float64]:
-    """Boxes (N, 4) around the ink of the words, leaning strokes put back as they stood."""
-    height, width = mask.shape
-    owner = np.zeros(int(labels.max()) + 1, np.int32)
-    for number, word in enumerate(words, 1):
-        owner[word.parts] = number
-    rows, columns = np.nonzero(owner[labels])
+    """Boxes (N, 4) around the ink of the words, leaning strokes put back as they stood.
+
+    As high as the ink, but not lower than the letters' body: a hyphen alone would otherwise stand on no line.
+    """
+    owner = np.full(int(labels.max()) + 1, -1, np.int32)
+    owner[list(word_of)] = list(word_of.values())
+    rows, columns = np.nonzero(owner[labels] >= 0)
     whose = owner[labels[rows, columns]]
-    where = columns - lean * (rows - height / 2)
+    where = columns - lean * (rows - labels.shape[0] / 2)
     boxes = []
-    for number in range(1, len(words) + 1):
-        mine = whose == number
+    for word in sorted(set(word_of.values())):
+        mine = whose == word
         top, bottom = min(rows[mine].min(), band[0]), max(rows[mine].max() + 1, band[1])
-        box = where[mine].min() - margin, top - margin, where[mine].max() + 1 + margin, bottom + margin
-        boxes.append(box)
+        boxes.append((where[mine].min() - margin, top - margin, where[mine].max() + 1 + margin, bottom + margin))
     return np.array(boxes, np.float64).reshape(-1, 4)

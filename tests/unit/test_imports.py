@@ -17,7 +17,7 @@ FLOORS = (
     ("charset",),
     ("config",),
     ("preprocess", "postprocess", "decoding", "images", "weight_card", "tokenizer", "boxes"),
-    ("ink",),
+    ("ink", "gaps"),
     ("lines", "finders"),
     ("modeling",),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
