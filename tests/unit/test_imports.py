@@ -22,6 +22,7 @@ FLOORS = (
     ("modeling",),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
     ("convert", "factories", "plugin", "detection"),
+    ("pages",),
     ("training",),
     ("benchmark",),
     ("cli", "_autoload", ""),
@@ -30,9 +31,10 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin", "detection"},
+    "doctr": {"plugin", "detection", "pages"},
     "rapidocr": {"finders"},
     "onnxruntime": {"finders"},
+    "pypdfium2": {"pages"},
     "open_clip": {"modeling"},
     "transformers": {"modeling"},
     "pickle": {"checkpoint"},
