@@ -160,7 +160,7 @@ def shear_of(mask: Mask) -> float:
         return 0.0
     slants = [float(value) / 20 for value in range(-8, 11)]
     slant, gain = _sharpest(columns.astype(np.float64), rows - mask.shape[0] / 2, slants)
-    return slant if gain > 1.06 else 0.0
+    return slant if gain > 1.03 else 0.0
 
 
 def _sample(mask: Mask) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -17,7 +17,7 @@ __all__ = ["MARGIN", "cut", "words_of_line", "words_of_lines"]
 _Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 # By how much a word's box grows beyond its ink on every side, in heights of the line's letters without marks.
-MARGIN = 0.15
+MARGIN = 0.1
 
 # A line this many times as wide as high knows its own angle; others may stand askew by so much, in radians.
 _LONG = 6.0
@@ -106,7 +106,8 @@ def _follow(page: Page, strip: Strip, mask: Mask, slope: float) -> tuple[Strip, 
 def _band(counts: npt.NDArray[np.float64], share: float) -> tuple[int, int]:
     """First and last + 1 of the rows around the fullest that hold more than `share` of it, small breaks allowed."""
     smooth = np.convolve(counts, (0.25, 0.5, 0.25), mode="same")
-    full = smooth > share * smooth.max()
+    # Of the fuller rows, not of the fullest: the feet of "111" and the bars of "22" are one row of many.
+    full = smooth > share * np.percentile(smooth[smooth > 0.05 * smooth.max()], 70)
     peak = int(np.argmax(smooth))
     first = last = peak
     while first > 0 and full[max(first - 3, 0) : first].any():
@@ -203,7 +204,7 @@ def _around(
 ) -> npt.NDArray[np.float64]:
     """Boxes (N, 4) around the ink of the words, leaning strokes put back as they stood.
 
-    As high as the ink, but not lower than the letters' body: a hyphen alone would otherwise stand on no line.
+    As high as the ink; only a hyphen or full stop alone, which would stand on no line, gets the letters' height.
     """
     owner = np.full(int(labels.max()) + 1, -1, np.int32)
     owner[list(word_of)] = list(word_of.values())
@@ -213,6 +214,8 @@ def _around(
     boxes = []
     for word in sorted(set(word_of.values())):
         mine = whose == word
-        top, bottom = min(rows[mine].min(), band[0]), max(rows[mine].max() + 1, band[1])
+        top, bottom = rows[mine].min(), rows[mine].max() + 1
+        if bottom - top < 0.5 * (band[1] - band[0]):
+            top, bottom = min(top, band[0]), max(bottom, band[1])
         boxes.append((where[mine].min() - margin, top - margin, where[mine].max() + 1 + margin, bottom + margin))
     return np.array(boxes, np.float64).reshape(-1, 4)
