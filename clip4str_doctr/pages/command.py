@@ -51,7 +51,7 @@ class Job:
 
 
 def _numbered(name: str, number: int) -> str:
-    return f"{name.removesuffix('.boxes.png')}.{number}.boxes.png"
+    return f"{name.removesuffix('.boxes.png')}.p{number}.boxes.png"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +95,11 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
     for path in missing:
         print(f"{path}: no such file or folder", file=sys.stderr)
     jobs = _plan(args, [path for path in args.paths if path.exists()])
+    if args.out is not None:
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PageCommandError(f"-o {args.out} cannot be made a folder: {error}") from error
     waiting = [job for job in jobs if args.overwrite or not job.done()]
     if skipped := len(jobs) - len(waiting):
         print(
@@ -110,11 +115,9 @@ def _check(args: argparse.Namespace) -> None:
         raise PageCommandError(f"--format {args.format} writes files; say where with -o DIR")
     if args.out is None and args.draw:
         raise PageCommandError("--draw writes files; say where with -o DIR")
-    if args.out is not None:
-        try:
-            args.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PageCommandError(f"-o {args.out} cannot be made a folder: {error}") from error
+    if args.out is not None and (args.draw or args.format == "pdf"):
+        if args.out.resolve() in {path.resolve() for path in args.paths}:
+            raise PageCommandError(f"what is written to {args.out} would be read there next time; choose another -o")
     if args.format == "pdf":
         from clip4str_doctr.pages.searchable_pdf import MissingFontToolsError, glyphless_font
 
@@ -184,7 +187,8 @@ def _read_all(args: argparse.Namespace, jobs: Sequence[Job], load: "Callable[[],
                 else:
                     _print(job.source, pages, args.format, bar, named=len(jobs) > 1)
                 read += 1
-            except (UnreadableImageError, OSError) as error:
+            except (UnreadableImageError, OSError, RuntimeError) as error:
+                # RuntimeError: a detector that is another program fails on one page and may read the next.
                 if isinstance(error, BrokenPipeError):
                     raise
                 bar.write(f"{job.source}: {error}", file=sys.stderr)

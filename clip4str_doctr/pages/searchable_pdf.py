@@ -8,7 +8,8 @@ empty glyph half an em wide for each symbol that occurs. PDFium derives its tabl
 import ctypes
 import io
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,26 +48,21 @@ class MissingFontToolsError(ImportError):
 def searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> None:
     """source: the image or PDF that the pages were read from -> destination, a PDF with a text layer.
 
-    A PDF keeps its pages as they are, and those that have text already get no second one. Images become pages in
-    their printed size (see `page_size`), JPEG data untouched, other pixels without loss.
+    A PDF keeps its pages as they are, and words that its own text has already are not added again. Images become
+    pages in their printed size (see `page_size`), JPEG data untouched, other pixels without loss.
     Raises MissingFontToolsError, UnreadableImageError, OSError.
     """
     symbols = {symbol for page in pages for word in words_of(page) for symbol in word.value}
     font_file = glyphless_font(symbols | {" "})
     if is_pdf(source):
-        with opened_pdf(source) as pdf:
-            font = _load_font(pdf, font_file)
+        with opened_pdf(source) as pdf, _loaded_font(pdf, font_file) as font:
             for number, page in enumerate(pages):
-                # Counted anew for each page: a page that is closed and loaded again is another object to PDFium.
                 target = pdf[number]
-                if not target.get_textpage().count_chars():
-                    _add_layer(pdf, target, font, page)
+                _add_layer(pdf, target, font, page)
                 target.close()
             pdf.save(destination)
         return
-    pdf = pdfium.PdfDocument.new()
-    try:
-        font = _load_font(pdf, font_file)
+    with closing(pdfium.PdfDocument.new()) as pdf, _loaded_font(pdf, font_file) as font:
         for frame, page in enumerate(pages):
             size = page_size(source, page.dimensions)
             target = pdf.new_page(*size)
@@ -74,8 +70,6 @@ def searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> No
             _add_layer(pdf, target, font, page)
             target.close()
         pdf.save(destination)
-    finally:
-        pdf.close()
 
 
 def page_size(source: Path, dimensions: tuple[int, int]) -> tuple[float, float]:
@@ -119,12 +113,16 @@ def glyphless_font(symbols: Iterable[str]) -> bytes:
     return file.getvalue()
 
 
-def _load_font(pdf: pdfium.PdfDocument, font_file: bytes) -> Any:
+@contextmanager
+def _loaded_font(pdf: pdfium.PdfDocument, font_file: bytes) -> Iterator[Any]:
     data = (ctypes.c_uint8 * len(font_file)).from_buffer_copy(font_file)
     font = pdfium_c.FPDFText_LoadFont(pdf, data, len(font_file), pdfium_c.FPDF_FONT_TRUETYPE, True)
     if not font:
         raise RuntimeError("PDFium does not take the font without outlines; please report this")
-    return font
+    try:
+        yield font
+    finally:
+        pdfium_c.FPDFFont_Close(font)
 
 
 def _add_picture(
@@ -153,12 +151,24 @@ def _is_plain_jpeg(source: Path) -> bool:
 
 def _add_layer(pdf: pdfium.PdfDocument, target: pdfium.PdfPage, font: Any, page: Page) -> None:
     to_page = _relative_to_points(target)
+    own_text = target.get_textpage()
     for block in page.blocks:
         for line in block.lines:
             corners = np.array([_corners(word.geometry) for word in line.words]) @ to_page[:2] + to_page[2]
             for word, place in zip(line.words, _parted(corners), strict=True):
-                pdfium_c.FPDFPage_InsertObject(target, _text_object(pdf, font, word.value, place))
+                if not _has_text(own_text, place):
+                    pdfium_c.FPDFPage_InsertObject(target, _text_object(pdf, font, word.value, place))
+    own_text.close()
     target.gen_content()
+
+
+def _has_text(own_text: pdfium.PdfTextPage, corners: npt.NDArray[np.float64]) -> bool:
+    """Whether the page itself has text in the middle of these corners: a scan may bear a stamp or a page number."""
+    if not own_text.count_chars():
+        return False
+    middle = corners.mean(0)
+    (left, bottom), (right, top) = (0.75 * corner + 0.25 * middle for corner in (corners.min(0), corners.max(0)))
+    return bool(own_text.get_text_bounded(left, bottom, right, top).strip())
 
 
 def _text_object(pdf: pdfium.PdfDocument, font: Any, value: str, corners: npt.NDArray[np.float64]) -> Any:

@@ -124,7 +124,7 @@ def test_what_is_done_is_skipped(page: Page, folder: Path, tmp_path: Path, capsy
 def test_drawings(page: Page, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert page(folder / "quét.pdf", folder / "trang 1.png", "-o", out, "--draw") == 0
-    drawings = {"quét.boxes.png", "quét.2.boxes.png", "trang 1.boxes.png"}
+    drawings = {"quét.boxes.png", "quét.p2.boxes.png", "trang 1.boxes.png"}
     assert set(os.listdir(out)) == {"quét.txt", "trang 1.txt", *drawings}
     before = (out / "trang 1.txt").stat().st_mtime_ns
     (out / "trang 1.boxes.png").unlink()
@@ -147,6 +147,22 @@ def test_corrupt_files_are_reported_and_the_others_read(page: Page, folder: Path
     assert lines[0].startswith(f"{folder / 'hỏng.pdf'}: not a readable PDF: ")
     assert lines[1].startswith(f"{folder / 'hỏng.png'}: not a readable image: ")
     assert lines[2].startswith(f"{folder / 'rỗng.tif'}: not a readable image: ")
+
+
+def test_a_detector_that_fails_on_one_page(
+    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    def find(pixels: Any) -> Any:
+        # The second scan's word begins as the first's, and is shorter.
+        boxes = find_patches(pixels)
+        if len(boxes) == 1 and boxes[0, 2] - boxes[0, 0] < 50 * 200 / 150:
+            raise RuntimeError("tesseract failed with status 1")
+        return boxes
+
+    monkeypatch.setattr("clip4str_doctr.detection.detector", lambda name, **_: any_detector(find))
+    assert page(folder, "-o", tmp_path / "out") == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"trang 1.txt", "trang 2.txt", "trang 10.txt"}
+    assert capsys.readouterr().err == f"{folder / 'quét.pdf'}: tesseract failed with status 1\n"
 
 
 def test_pages_without_words(page: Page, tmp_path: Path, capsys: Any) -> None:
@@ -184,6 +200,8 @@ def test_names_that_stand_twice(page: Page, folder: Path, tmp_path: Path, capsys
         (["PAGE", "--draw"], "--draw writes files"),
         (["PAGE", "-o", "PAGE"], "cannot be made a folder"),
         (["SCAN", "-o", "FOLDER", "--format", "pdf"], "would be overwritten"),
+        (["FOLDER", "-o", "FOLDER", "--format", "pdf"], "would be read there next time"),
+        (["FOLDER", "-o", "FOLDER", "--draw"], "would be read there next time"),
         (["PAGE", "--detector", "tesseract"], "--detector tesseract: not installed; type pip install it"),
         (["PAGE", "--arch", "clip5str"], "unknown --arch clip5str"),
         (["PAGE", "--device", "cpx"], "cannot use --device cpx"),
@@ -248,7 +266,7 @@ def test_drawing_without_a_font(page: Page, folder: Path, tmp_path: Path, monkey
         assert page(folder / "quét.pdf", "-o", tmp_path, "--draw") == 0
     finally:
         drawing.vietnamese_font.cache_clear()
-    with Image.open(tmp_path / "quét.2.boxes.png") as picture:
+    with Image.open(tmp_path / "quét.p2.boxes.png") as picture:
         assert picture.width < 1.5 * HW[1] * 200 / 150
     assert caplog.text.count("no font with Vietnamese letters") == 1
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import unicodedata
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +110,33 @@ def test_pages_of_a_pdf_keep_their_size_and_turn(tmp_path: Path, turn: int) -> N
         np.testing.assert_allclose(found[word], np.array(box) * 72 / 150, atol=0.1)
 
 
-def test_pages_with_text_get_no_second_one(picture: Path, tmp_path: Path) -> None:
-    page = built_page(PLACED, HW)
-    searchable_pdf(picture, [page], tmp_path / "one.pdf")
-    with pdfium.PdfDocument.new() as both, pdfium.PdfDocument(tmp_path / "one.pdf") as one:
+def test_words_that_a_page_has_are_not_added_again(picture: Path, tmp_path: Path) -> None:
+    # The first line is there already, as if it were printed over the scan; nothing is on the second page.
+    searchable_pdf(picture, [built_page(PLACED[:3], HW)], tmp_path / "one.pdf")
+    with closing(pdfium.PdfDocument.new()) as both, pdfium.PdfDocument(tmp_path / "one.pdf") as one:
         both.import_pages(one)
         both.new_page(384, 288)
         both.save(tmp_path / "two.pdf")
     assert count_pages(tmp_path / "two.pdf") == 2
+    page = built_page(PLACED, HW)
     searchable_pdf(tmp_path / "two.pdf", [page, page], tmp_path / "a.pdf")
     assert text_of(tmp_path / "a.pdf", 0).split() == text_of(tmp_path / "a.pdf", 1).split() == WORDS
+
+
+def test_a_cropped_page(picture: Path, tmp_path: Path) -> None:
+    searchable_pdf(picture, [built_page([], HW)], tmp_path / "whole.pdf")
+    with pdfium.PdfDocument(tmp_path / "whole.pdf") as pdf:
+        # 10 points off the left and 20 off the bottom: 42 of 600 rows.
+        pdf[0].set_cropbox(10, 20, 384, 288)
+        pdf.save(tmp_path / "cropped.pdf")
+    (pixels,) = open_pages(tmp_path / "cropped.pdf", dpi=72)
+    assert pixels.shape[:2] == (268, 374)
+    word = ("Đây", (100, 50, 130, 60))
+    searchable_pdf(tmp_path / "cropped.pdf", [built_page([word], (268, 374))], tmp_path / "a.pdf")
+    with pdfium.PdfDocument(tmp_path / "a.pdf") as pdf:
+        found = pdf[0].get_textpage().get_text_bounded(10 + 99, 288 - 61, 10 + 131, 288 - 49)
+        assert found.strip() == "Đây"
+        assert not pdf[0].get_textpage().get_text_bounded(10 + 131, 288 - 61, 384, 288 - 49).strip()
 
 
 def test_jpeg_data_is_not_touched(tmp_path: Path) -> None:
