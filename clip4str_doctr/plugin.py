@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from clip4str_doctr.config import PreprocessConfig
-from clip4str_doctr.preprocess import Preprocess
+from clip4str_doctr.preprocess import Preprocess, to_uint8
 
 if TYPE_CHECKING:
     from doctr.models.recognition.predictor import RecognitionPredictor
@@ -88,7 +88,7 @@ def recognition_predictor_of(
     batch_size: int = 128,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    split_wide_crops: bool = False,
+    split_wide_crops: bool | Literal["gaps"] = False,
     **ignored: Any,
 ) -> "RecognitionPredictor":
     """docTR's predictor around one of our models (or a torch.compile'd one), with our preprocessing.
@@ -98,17 +98,21 @@ def recognition_predictor_of(
     trained on and what the reference reads. Ignored, because the crop is squashed and never letterboxed:
     `preserve_aspect_ratio`, `symmetric_pad`; and `pretrained_backbone`, there is none. Raises TypeError for others.
     """
-    from doctr.models.recognition.predictor import RecognitionPredictor
+    from clip4str_doctr.predictor import WideCropPredictor
 
     if unknown := sorted(set(ignored) - {"preserve_aspect_ratio", "symmetric_pad", "pretrained_backbone"}):
         raise TypeError(f"recognition_predictor got {unknown}, which mean nothing to {type(model).__name__}; leave out")
+    if split_wide_crops not in (True, False, "gaps"):
+        raise ValueError(f'split_wide_crops must be True, False or "gaps", got {split_wide_crops!r}')
     cfg = model.cfg
     mean, std = cfg["mean"] if mean is None else mean, cfg["std"] if std is None else std
     preprocess = PreprocessConfig(_triple(mean), _triple(std))
     height, width = cfg["input_shape"][-2:]
     # docTR calls its preprocessor and asks for no more; why ours is not one of its class stands above.
     processor: Any = CropPreProcessor((height, width), preprocess, batch_size)
-    return RecognitionPredictor(processor, model, split_wide_crops=split_wide_crops)
+    return WideCropPredictor(
+        processor, model, split_wide_crops=split_wide_crops is True, cut_at_gaps=split_wide_crops == "gaps"
+    )
 
 
 class CropPreProcessor(nn.Module):
@@ -135,23 +139,12 @@ class CropPreProcessor(nn.Module):
         if not isinstance(x, np.ndarray | Sequence):
             raise TypeError(f"crops must be a list of arrays or one array (N, H, W, 3), got {type(x).__name__}")
         return [
-            self._preprocess([_to_uint8(crop) for crop in x[start : start + self.batch_size]])
+            self._preprocess([to_uint8(crop) for crop in x[start : start + self.batch_size]])
             for start in range(0, len(x), self.batch_size)
         ]
 
     def extra_repr(self) -> str:
         return f"output_size={self._preprocess.image_size}, batch_size={self.batch_size}"
-
-
-def _to_uint8(crop: Any) -> npt.NDArray[np.uint8]:
-    """A float crop in 0..1, as docTR has them, back to bytes: it shall read as its uint8 original does."""
-    if not isinstance(crop, np.ndarray):
-        raise TypeError(f"a crop must be a numpy array, got {type(crop).__name__}")
-    if crop.dtype not in (np.float16, np.float32):
-        return crop
-    if crop.size and not (crop.min() >= 0 and crop.max() <= 1):
-        raise ValueError(f"a float crop must lie in 0..1, got {crop.min()}..{crop.max()}; divide by its white value")
-    return np.rint(crop.astype(np.float32) * 255).astype(np.uint8)
 
 
 def _wrap(original: Callable[..., "RecognitionPredictor"]) -> Callable[..., "RecognitionPredictor"]:

@@ -21,7 +21,7 @@ FLOORS = (
     ("lines", "finders"),
     ("modeling",),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
-    ("convert", "factories", "plugin", "detection"),
+    ("convert", "factories", "plugin", "predictor", "detection"),
     ("training",),
     ("benchmark",),
     ("cli", "_autoload", ""),
@@ -30,7 +30,7 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin", "detection"},
+    "doctr": {"plugin", "predictor", "detection"},
     "rapidocr": {"finders"},
     "onnxruntime": {"finders"},
     "open_clip": {"modeling"},
