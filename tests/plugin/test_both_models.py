@@ -21,13 +21,16 @@ import pytest
 import torch
 from doctr.datasets import VOCABS
 from doctr.models import kie_predictor, ocr_predictor, recognition, recognition_predictor
+from doctr.models.kie_predictor import KIEPredictor
+from doctr.models.predictor import OCRPredictor
 from doctr.utils.geometry import extract_crops
-from doctr_pages import eager_detector, values
+from doctr_pages import eager_detector, no_words, three_words, values
 from golden_weights import CHECKPOINT, GOLDEN, M_CLIP, same_weights
 from PIL import Image
 
 import clip4str_doctr
 from clip4str_doctr.config import PRESETS
+from clip4str_doctr.detection import any_detector
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.preprocess import Preprocess
 
@@ -150,13 +153,12 @@ def words_of(document: Any) -> Iterator[dict[str, Any]]:
                 yield from line["words"]
 
 
-@pytest.mark.parametrize("make", [ocr_predictor, kie_predictor])
+@pytest.mark.parametrize("make", [OCRPredictor, KIEPredictor])
 @pytest.mark.parametrize("straight", [True, False])
 def test_a_page_without_words(make: Any, straight: bool, model: CLIP4STR, page: Any) -> None:
     upright = {"disable_crop_orientation": True, "disable_page_orientation": True}
-    predictor = make(
-        eager_detector(straight, box_thresh=2.0), model, pretrained=False, assume_straight_pages=straight, **upright
-    )
+    detector = any_detector(no_words, assume_straight_pages=straight)
+    predictor = make(detector, recognition_predictor(model), assume_straight_pages=straight, **upright)
     document = predictor([page])
     assert values(document.pages[0]) == [] and document.export()["pages"]
 
@@ -169,19 +171,22 @@ def test_words_of_a_page_are_read_as_their_crops_are(model: CLIP4STR, page: Any)
         seen.extend(boxes.copy() for boxes in loc_preds)
         return loc_preds
 
-    predictor = ocr_predictor(eager_detector(), model, pretrained=False)
+    predictor = OCRPredictor(any_detector(three_words), recognition_predictor(model))
     predictor.add_hook(look)
     (found,) = predictor([page]).pages
     (boxes,) = seen
     alone = texts(model, extract_crops(page, boxes[:, :4]))
-    assert sorted(values(found)) == sorted(text for text in alone if text)
+    assert len(alone) == 3 and sorted(values(found)) == sorted(text for text in alone if text)
 
 
 @pytest.mark.parametrize("how", [torch.bfloat16, torch.float16])
 def test_pages_in_half_precision(how: torch.dtype, model: CLIP4STR, page: Any) -> None:
-    predictor = ocr_predictor(eager_detector(), copy.deepcopy(model), pretrained=False).to(how)
-    assert {p.dtype for p in predictor.reco_predictor.model.parameters()} == {how}
-    assert values(predictor([page]).pages[0])
+    """As `predictor.half()` of docTR's users; the detector here has no parameters to convert."""
+    predictor = OCRPredictor(any_detector(three_words), recognition_predictor(copy.deepcopy(model))).to(how)
+    assert {p.dtype for p in predictor.parameters()} == {how}
+    expected = OCRPredictor(any_detector(three_words), recognition_predictor(model))([page])
+    read = values(predictor([page]).pages[0])
+    assert read and sum(a == b for a, b in zip(read, values(expected.pages[0]), strict=False)) >= len(read) - 1
 
 
 def test_copies_and_pickles_of_predictors(model: CLIP4STR, crops: Crops, answers: list[str], page: Any) -> None:
@@ -189,9 +194,9 @@ def test_copies_and_pickles_of_predictors(model: CLIP4STR, crops: Crops, answers
     for again in (copy.deepcopy(predictor), pickle.loads(pickle.dumps(predictor))):
         assert again.model is not model and same_weights(again.model, model)
         assert [text for text, _ in again(crops)] == answers
-    pages = ocr_predictor(eager_detector(), model, pretrained=False)
-    again = pickle.loads(pickle.dumps(pages))
-    assert values(again([page]).pages[0]) == values(pages([page]).pages[0])
+    pages = OCRPredictor(any_detector(three_words), predictor)
+    for again in (copy.deepcopy(pages), pickle.loads(pickle.dumps(pages))):
+        assert values(again([page]).pages[0]) == values(pages([page]).pages[0])
 
 
 def test_threads_may_share_a_predictor(model: CLIP4STR, crops: Crops, answers: list[str]) -> None:
