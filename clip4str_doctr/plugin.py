@@ -36,6 +36,10 @@ logger = logging.getLogger(__name__)
 # Their models are read as ours are: crops squashed to cfg["input_shape"], normalised with cfg["mean"] and cfg["std"].
 FACTORY_GROUP = "clip4str_doctr.recognition"
 
+# Whose wide crops are cut at the gaps between words unless the caller says otherwise: measured to lose less so. Of the
+# published model there are no weights to measure with, and its reference reads whole crops.
+_CUT_AT_GAPS = frozenset({"clip4str_vn_tiny"})
+
 # The factories that are registered, by name.
 _ours: dict[str, Callable[..., nn.Module]] = {}
 
@@ -88,23 +92,30 @@ def recognition_predictor_of(
     batch_size: int = 128,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    split_wide_crops: bool | Literal["gaps"] = False,
+    split_wide_crops: bool | Literal["gaps"] | None = None,
     **ignored: Any,
 ) -> "RecognitionPredictor":
     """docTR's predictor around one of our models (or a torch.compile'd one), with our preprocessing.
 
-    mean, std: None for what belongs to the weights. split_wide_crops: docTR's own step, which cuts crops wider than
-    8:1 into overlapping pieces and merges the strings; off by default, because whole crops are what the models were
-    trained on and what the reference reads. Ignored, because the crop is squashed and never letterboxed:
-    `preserve_aspect_ratio`, `symmetric_pad`; and `pretrained_backbone`, there is none. Raises TypeError for others.
+    mean, std: None for what belongs to the weights. split_wide_crops: what becomes of crops much wider than high.
+    False: read whole, as the reference does. "gaps": also cut between their words, where a detector overlooked a space,
+    and the more certain answer counts (see `predictor`). True: docTR's own step, which cuts crops wider than 8:1 into
+    overlapping pieces and merges the strings. None: "gaps" for clip4str_vn_tiny, whose figures speak for it
+    (`benchmark/wide_crops.py`), else False. On a predictor of pages these are the attributes
+    `reco_predictor.cut_at_gaps` and `reco_predictor.split_wide_crops`.
+
+    Ignored, because the crop is squashed and never letterboxed: `preserve_aspect_ratio`, `symmetric_pad`; and
+    `pretrained_backbone`, there is none. Raises TypeError for others, ValueError for another `split_wide_crops`.
     """
     from clip4str_doctr.predictor import WideCropPredictor
 
     if unknown := sorted(set(ignored) - {"preserve_aspect_ratio", "symmetric_pad", "pretrained_backbone"}):
         raise TypeError(f"recognition_predictor got {unknown}, which mean nothing to {type(model).__name__}; leave out")
-    if split_wide_crops not in (True, False, "gaps"):
-        raise ValueError(f'split_wide_crops must be True, False or "gaps", got {split_wide_crops!r}')
+    if split_wide_crops not in (True, False, "gaps", None):
+        raise ValueError(f'split_wide_crops must be True, False, "gaps" or None, got {split_wide_crops!r}')
     cfg = model.cfg
+    if split_wide_crops is None and cfg.get("arch") in _CUT_AT_GAPS:
+        split_wide_crops = "gaps"
     mean, std = cfg["mean"] if mean is None else mean, cfg["std"] if std is None else std
     preprocess = PreprocessConfig(_triple(mean), _triple(std))
     height, width = cfg["input_shape"][-2:]

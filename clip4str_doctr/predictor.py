@@ -1,9 +1,10 @@
-"""docTR's recognition predictor, reading a wide crop word by word.
+"""docTR's recognition predictor, reading a wide crop word by word where that is the more certain answer.
 
 A detector that overlooks a space gives two words as one crop, which is squashed until its letters are slivers, and of
 which at most 25 symbols can be read in one pass. Such a crop is cut in the middle of the gaps between its words (see
 `lines`), so that no ink is lost; the pieces are read on their own and joined without a space, since the alphabet has
-none. docTR's own way, overlapping pieces of fixed width whose strings are merged, is measured beside it in
+none. Not every gap parts two words: of the two answers, whole and joined, the one with the higher confidence is given.
+docTR's own way, overlapping pieces of fixed width whose strings are merged, is measured beside it in
 `benchmark/wide_crops.py`.
 """
 
@@ -28,11 +29,12 @@ Crop = npt.NDArray[Any]
 
 
 class WideCropPredictor(RecognitionPredictor):
-    """docTR's `RecognitionPredictor`, with a second way to deal with wide crops. Both switches may be set at any time.
+    """docTR's `RecognitionPredictor`, with a second way to deal with wide crops.
 
     pre_processor, model: as for docTR's. split_wide_crops: docTR's own way, from 8:1 on. cut_at_gaps: crops wider than
-    `wide_from` heights are cut between their words first. The confidence of a joined answer follows the model's kind:
-    the product of its pieces, the least of them, or their mean by symbols.
+    `wide_from` heights are read whole and cut between their words, and the more certain answer counts. The confidence
+    of a joined answer follows the model's kind: the product of its pieces, the least of them, or their mean by symbols.
+    Both are attributes that may be changed at any time; set one of them at most.
     """
 
     def __init__(
@@ -50,16 +52,18 @@ class WideCropPredictor(RecognitionPredictor):
 
     def forward(self, crops: Sequence[Crop], **kwargs: Any) -> list[tuple[str, float]]:
         """crops: as docTR's predictor takes them -> one (text, confidence) for each."""
+        answers: list[tuple[str, float]] = super().forward(crops, **kwargs)
         if not self.cut_at_gaps:
-            whole: list[tuple[str, float]] = super().forward(crops, **kwargs)
-            return whole
-        cut = [cut_at_gaps(crop, self.wide_from) for crop in crops]
-        pieces = iter(super().forward([piece for parts in cut for piece in parts], **kwargs))
-        return [self._join([next(pieces) for _ in parts]) for parts in cut]
+            return answers
+        cut = {number: cut_at_gaps(crop, self.wide_from) for number, crop in enumerate(crops)}
+        cut = {number: parts for number, parts in cut.items() if len(parts) > 1}
+        pieces = iter(super().forward([piece for parts in cut.values() for piece in parts], **kwargs))
+        for number, parts in cut.items():
+            joined = self._join([next(pieces) for _ in parts])
+            answers[number] = max(answers[number], joined, key=lambda answer: answer[1])
+        return answers
 
     def _join(self, words: list[tuple[str, float]]) -> tuple[str, float]:
-        if len(words) == 1:
-            return words[0]
         text = "".join(word for word, _ in words)
         kind = getattr(self.model.postprocessor, "confidence", "mean")
         if kind == "product":

@@ -87,11 +87,6 @@ def test_predictor_answers_as_the_model_does(model: Any, crops: Any) -> None:
     assert predictor([]) == []
 
 
-def test_wide_crops_are_read_whole_unless_asked_otherwise(model: Any) -> None:
-    assert not recognition_predictor(model).split_wide_crops
-    assert recognition_predictor(model, split_wide_crops=True).split_wide_crops
-
-
 def test_mean_and_std_can_be_given_and_nonsense_cannot(model: Any, crops: Any) -> None:
     predictor = recognition_predictor(model, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     (batch,) = predictor.pre_processor(crops)
@@ -245,9 +240,7 @@ import multiprocessing, numpy as np
 from doctr.models import recognition_predictor
 
 def read(predictor):
-    from doctr.models.kie_predictor import KIEPredictor
-from doctr.models.predictor import OCRPredictor
-from doctr.models.recognition import zoo
+    from doctr.models.recognition import zoo
     return predictor([np.full((30, 90, 3), 120, np.uint8)]), "clip4str_vn" in zoo.ARCHS
 
 if __name__ == "__main__":
