@@ -21,7 +21,7 @@ FLOORS = (
     ("lines", "finders"),
     ("modeling",),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
-    ("convert", "factories", "plugin", "detection"),
+    ("convert", "factories", "plugin", "predictor", "detection"),
     ("pages",),
     ("training",),
     ("benchmark",),
@@ -31,7 +31,7 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin", "detection", "pages"},
+    "doctr": {"plugin", "predictor", "detection", "pages"},
     "rapidocr": {"finders"},
     "onnxruntime": {"finders"},
     "pypdfium2": {"pages"},
