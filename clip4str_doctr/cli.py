@@ -11,6 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("recipe", metavar="CONFIG", help="YAML recipe, or the name of one that comes with the package")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for everything (default: runs/CONFIG)")
+    parser.add_argument(
+        "--init",
+        metavar="WEIGHTS",
+        help="start from these weights instead of random ones: clip4str_vn_tiny, clip4str_vn, a weights folder, "
+        "hf://owner/repo, a published .ckpt, or the checkpoint.pt of another run",
+    )
+    parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --init is a .ckpt outside of it")
     parser.set_defaults(run=_train)
 
 
@@ -236,21 +244,27 @@ def _weights(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     path = _recipe(args.recipe)
     # The loop before anything else that imports torch: it sets how OpenMP waits.
-    from clip4str_doctr.training.loop import model_config, train
+    from clip4str_doctr.training.loop import train
     from clip4str_doctr.training.recipe import OtherRecipeError, load_recipe
+    from clip4str_doctr.training.start import model_config
     from clip4str_doctr.training.synth.fonts import fonts_installed
+    from clip4str_doctr.weight_card import WeightsError
 
+    if args.mclip is not None and args.init is None:
+        raise CommandError("--mclip goes with --init CKPT; leave it out, or say which checkpoint it belongs to")
     if not fonts_installed():
         raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
     try:
         recipe = load_recipe(path)
+        if args.init is not None:
+            recipe = replace(recipe, model=replace(recipe.model, init=args.init))
         model_config(recipe.model)
     except ValueError as error:
         raise CommandError(str(error)) from error
     logging.getLogger().setLevel(logging.INFO)
     try:
-        complete = train(recipe, args.out or Path("runs") / path.stem)
-    except (OtherRecipeError, OSError) as error:
+        complete = train(recipe, args.out or Path("runs") / path.stem, tokenizer=args.mclip)
+    except (OtherRecipeError, WeightsError, OSError) as error:
         raise CommandError(str(error)) from error
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -44,12 +44,20 @@ def export(
     metrics: dict[str, Any] = {}
     if state["scores"]:
         metrics["watched"] = {**state["scores"], "words": recipe.data.val_words, "seed": recipe.data.val_seed}
+    origin: dict[str, Any] = state.get("origin") or {}
+    source, data = "trained from scratch by clip4str_doctr.training", _data(samples)
+    if origin:
+        # Whoever trains on another's weights is bound by their terms, whatever the new data are.
+        source = (
+            f"trained by clip4str_doctr.training from {origin['name']} (SHA-256 {origin['sha256']}): {origin['source']}"
+        )
+        data = f"{data}; before that: {origin['data'] or 'not stated'}"
     card = WeightCard(
         arch=config.arch,
-        source="trained from scratch by clip4str_doctr.training",
-        licence="Apache-2.0",
+        source=source,
+        licence=origin.get("licence", "Apache-2.0"),
         metrics=metrics,
-        data=f"{samples} Vietnamese words rendered by clip4str_doctr.training.synth",
+        data=data,
         recipe=state["recipe"],
         commit=commit,
         training={"samples": samples, "hours": round(state["active_seconds"] / 3600, 2), **(training or {})},
@@ -64,6 +72,10 @@ def export(
         )
     logger.info("exported %s", folder)
     return card
+
+
+def _data(samples: int) -> str:
+    return f"{samples} Vietnamese words rendered by clip4str_doctr.training.synth"
 
 
 def main() -> None:

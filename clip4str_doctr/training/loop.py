@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from clip4str_doctr.config import PRESETS, ModelConfig, model_config_from_dict, model_config_to_dict
+from clip4str_doctr.config import model_config_from_dict, model_config_to_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
 from clip4str_doctr.preprocess import normalize
 from clip4str_doctr.training.data import (
@@ -46,7 +46,9 @@ from clip4str_doctr.training.optim import (
     schedule_progress,
     set_learning_rate,
 )
-from clip4str_doctr.training.recipe import ModelRecipe, OtherRecipeError, Recipe, recipe_from_dict
+from clip4str_doctr.training.precision import autocast_dtype
+from clip4str_doctr.training.recipe import OtherRecipeError, Recipe, recipe_from_dict
+from clip4str_doctr.training.start import Start, find_start, fitting_head
 from clip4str_doctr.training.validate import STYLES, score
 
 logger = logging.getLogger(__name__)
@@ -70,20 +72,24 @@ FREE_KEYS = frozenset(
 )
 
 
-def train(recipe: Recipe, out: str | Path, factory: SamplesFactory = default_samples) -> bool:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    factory: SamplesFactory = default_samples,
+    *,
+    tokenizer: str | Path | None = None,
+) -> bool:
     """Run a recipe to its end, or until SIGINT or SIGTERM, and keep everything in the folder `out`.
 
     `out` gets checkpoint.pt, log.jsonl and, at the end, the folder weights/ (float16, of the averaged weights).
     If checkpoint.pt exists the run goes on from it, exactly as if it had never stopped -> whether the run is complete.
-    Raises OtherRecipeError if the checkpoint belongs to another recipe.
+    Otherwise it starts from `recipe.model.init`, for which `tokenizer` is as in `find_start`.
+    Raises OtherRecipeError if the checkpoint belongs to another recipe, and what `find_start` raises.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.run.threads)
-    run = TrainingRun(recipe)
-    if (out / CHECKPOINT).exists():
-        run.load_state_dict(torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True))
-        logger.info("resumed at step %d", run.step)
+    run = _resumed(recipe, out / CHECKPOINT) or TrainingRun(recipe, find_start(recipe.model, tokenizer))
     with _stop_requests() as stop:
         _advance(run, out, factory, stop)
     if run.progress < 1.0:
@@ -92,21 +98,15 @@ def train(recipe: Recipe, out: str | Path, factory: SamplesFactory = default_sam
     return True
 
 
-def model_config(recipe: ModelRecipe) -> ModelConfig:
-    """The preset with the recipe's overrides. Raises ValueError for an unknown preset or field."""
-    if recipe.preset not in PRESETS:
-        raise ValueError(f"model.preset must be one of {', '.join(PRESETS)}, got {recipe.preset!r}")
-    values = model_config_to_dict(PRESETS[recipe.preset])
-    _override(values, recipe.overrides)
-    return model_config_from_dict(values)
-
-
-def _override(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for key, change in changes.items():
-        if isinstance(change, Mapping) and isinstance(values.get(key), dict):
-            _override(values[key], change)
-        else:
-            values[key] = change  # an unknown key is named by model_config_from_dict
+def _resumed(recipe: Recipe, checkpoint: Path) -> "TrainingRun | None":
+    """The run as its checkpoint left it, or None if there is none yet. What it once started from is not needed."""
+    if not checkpoint.exists():
+        return None
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    run = TrainingRun(recipe, Start(model_config_from_dict(state["config"])))
+    run.load_state_dict(state)
+    logger.info("resumed at step %d", run.step)
+    return run
 
 
 @dataclass(frozen=True)
@@ -125,18 +125,30 @@ class StepReport:
 class TrainingRun:
     """Everything that a run changes: weights, averages, optimiser, counters. One `advance` is one step."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, start: Start | None = None) -> None:
+        """start: default what the recipe says."""
+        start = start or find_start(recipe.model)
         torch.manual_seed(recipe.run.seed)
         self.recipe = recipe
+        self.origin = start.origin
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.config = model_config(recipe.model)
-        self.model: CLIP4STR = build_model(self.config).to(self.device)
+        self.autocast = autocast_dtype(recipe.run.precision, self.device)
+        self.config = start.config
+        self.model: CLIP4STR = build_model(self.config)
+        if start.weights is not None:
+            self.model.load_state_dict(start.weights)
+        self.model.to(self.device)
         self.ctc_head = CTCHead(
             self.config.decoder.width,
             len(self.config.symbols),
             rows=recipe.loss.ctc_rows,
             steps=recipe.loss.ctc_steps_per_column,
-        ).to(self.device)
+        )
+        if (head := fitting_head(start.ctc_head, self.ctc_head.state_dict())) is not None:
+            self.ctc_head.load_state_dict(head)
+        self.ctc_head.to(self.device)
+        if self.origin is not None:
+            logger.info("started from %s, SHA-256 %s", self.origin["name"], self.origin["sha256"])
         self.optimizer = build_optimizer(self.model, self.ctc_head, recipe.optim)
         self.average = MovingAverage(self.model, recipe.optim.ema_decay)
         self.batch_norms = [one for one in self.model.modules() if isinstance(one, nn.BatchNorm2d)]
@@ -166,7 +178,7 @@ class TrainingRun:
         generator = torch.Generator().manual_seed(self.recipe.run.seed * 1_000_003 + self.step)
         pixels = normalize(batch.pixels.to(self.device).permute(0, 3, 1, 2).float() / 255, self.config.preprocess)
         encoded = encode_labels(self.model, batch.labels)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.run.precision == "bfloat16"):
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             branches = plm_loss(self.model, pixels, encoded, loss_recipe, generator)
             ctc = self.ctc_head.loss(branches.image_tokens, encoded)
         loss = loss_recipe.visual_weight * branches.visual + loss_recipe.cross_weight * branches.cross
@@ -202,6 +214,7 @@ class TrainingRun:
         return {
             "recipe": self.recipe.to_dict(),
             "config": model_config_to_dict(self.config),
+            "origin": self.origin,
             "step": self.step,
             "active_seconds": self.active_seconds,
             "scores": self.scores,
@@ -210,6 +223,7 @@ class TrainingRun:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -222,8 +236,11 @@ class TrainingRun:
         self.ctc_head.load_state_dict(state["ctc_head"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.origin = state.get("origin")  # checkpoints of before there were other starts than random ones lack it
         self.step, self.active_seconds, self.scores = state["step"], state["active_seconds"], state["scores"]
         torch.set_rng_state(state["random"])
+        if self.device.type == "cuda" and state.get("random_cuda") is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
 
 def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[int]) -> None:

@@ -13,10 +13,14 @@ class OtherRecipeError(ValueError):
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """A preset of `clip4str_doctr.config` and the fields of it to change, nested as in `model_config_to_dict`."""
+    """A preset of `clip4str_doctr.config` and the fields of it to change, nested as in `model_config_to_dict`.
+
+    init: weights to start from instead of random ones, see `clip4str_doctr.training.start`; dimensions are then theirs.
+    """
 
     preset: str
     overrides: dict[str, Any] = field(default_factory=dict)
+    init: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class RunRecipe:
     """How and where the run is carried out."""
 
     seed: int
-    precision: str  # "float32", or "bfloat16" for autocast
+    precision: str  # "float32", "bfloat16" for autocast, or "auto" for what the device is fast at
     threads: int
     log_every: int  # steps
     validate_every: int  # samples
@@ -107,7 +111,7 @@ class Recipe:
         return values
 
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 def load_recipe(path: str | Path) -> Recipe:
