@@ -11,7 +11,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,8 @@ from clip4str_doctr.config import PRESETS
 
 if TYPE_CHECKING:
     import torch
+
+    from clip4str_doctr.training.recipe import Recipe
 
 __all__ = ["main"]
 
@@ -109,6 +110,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="start from these weights instead of random ones: clip4str_vn_tiny, clip4str_vn, a weights folder, "
         "hf://owner/repo, a published .ckpt, or the checkpoint.pt of another run",
     )
+    parser.add_argument(
+        "--data",
+        action="append",
+        metavar="DIR",
+        help="words of your own to train on: a folder with images/ and labels.json, or an LMDB; may be given again",
+    )
+    parser.add_argument("--val", action="append", metavar="DIR", help="words to watch (default: some of --data)")
+    parser.add_argument("--strict-labels", action="store_true", help="stop if any word of --data cannot be used")
     parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --init is a .ckpt outside of it")
     parser.set_defaults(run=_train)
 
@@ -244,31 +253,47 @@ def _weights(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     path = _recipe(args.recipe)
     # The loop before anything else that imports torch: it sets how OpenMP waits.
-    from clip4str_doctr.training.loop import train
-    from clip4str_doctr.training.recipe import OtherRecipeError, load_recipe
+    from clip4str_doctr.training.loop import train, watched_styles  # isort: split
+    from clip4str_doctr.training.datasets import DatasetError
+    from clip4str_doctr.training.recipe import RecipeError, load_recipe
     from clip4str_doctr.training.start import model_config
     from clip4str_doctr.training.synth.fonts import fonts_installed
     from clip4str_doctr.weight_card import WeightsError
 
     if args.mclip is not None and args.init is None:
         raise CommandError("--mclip goes with --init CKPT; leave it out, or say which checkpoint it belongs to")
-    if not fonts_installed():
-        raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
     try:
-        recipe = load_recipe(path)
-        if args.init is not None:
-            recipe = replace(recipe, model=replace(recipe.model, init=args.init))
+        recipe = _with_options(load_recipe(path), args)
         model_config(recipe.model)
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if watched_styles(recipe) and not fonts_installed():
+        raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
     logging.getLogger().setLevel(logging.INFO)
     try:
-        complete = train(recipe, args.out or Path("runs") / path.stem, tokenizer=args.mclip)
-    except (OtherRecipeError, WeightsError, OSError) as error:
+        complete = train(
+            recipe, args.out or Path("runs") / path.stem, tokenizer=args.mclip, strict_labels=args.strict_labels
+        )
+    except (RecipeError, DatasetError, WeightsError, OSError) as error:
         raise CommandError(str(error)) from error
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)
     return 0 if complete else 1
+
+
+def _with_options(recipe: "Recipe", args: argparse.Namespace) -> "Recipe":
+    """The recipe with what the command line says instead. Raises ValueError as reading a recipe does."""
+    from clip4str_doctr.training.recipe import recipe_from_dict
+
+    values = recipe.to_dict()
+    for part, key, given in (
+        ("model", "init", args.init),
+        ("words", "train", args.data),
+        ("words", "val", args.val),
+    ):
+        if given is not None:
+            values[part][key] = given
+    return recipe_from_dict(values)
 
 
 def _recipe(name: str) -> Path:

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -57,8 +58,8 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)] + [(0, path.name)]
 
 
-def open_image(path: Path) -> npt.NDArray[np.uint8]:
-    """path -> (H, W, 3) uint8 RGB, contiguous.
+def open_image(path: Path | BinaryIO) -> npt.NDArray[np.uint8]:
+    """path, or the file opened for reading bytes -> (H, W, 3) uint8 RGB, contiguous.
 
     EXIF orientation is applied, transparency is put on white, 16-bit values are scaled to 8 bits, of several frames
     the first is taken, colour profiles are ignored. Pillow's limit for decompression bombs, twice

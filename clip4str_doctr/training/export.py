@@ -11,7 +11,7 @@ import torch
 
 from clip4str_doctr.config import model_config_from_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
-from clip4str_doctr.training.recipe import recipe_from_dict
+from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
 from clip4str_doctr.training.validate import rendered_scores
 from clip4str_doctr.weight_card import WeightCard
 from clip4str_doctr.weights import load_model, save_model
@@ -45,7 +45,7 @@ def export(
     if state["scores"]:
         metrics["watched"] = {**state["scores"], "words": recipe.data.val_words, "seed": recipe.data.val_seed}
     origin: dict[str, Any] = state.get("origin") or {}
-    source, data = "trained from scratch by clip4str_doctr.training", _data(samples)
+    source, data = "trained from scratch by clip4str_doctr.training", _data(samples, recipe)
     if origin:
         # Whoever trains on another's weights is bound by their terms, whatever the new data are.
         source = (
@@ -55,7 +55,7 @@ def export(
     card = WeightCard(
         arch=config.arch,
         source=source,
-        licence=origin.get("licence", "Apache-2.0"),
+        licence="not stated" if recipe.words.train else origin.get("licence", "Apache-2.0"),
         metrics=metrics,
         data=data,
         recipe=state["recipe"],
@@ -74,8 +74,12 @@ def export(
     return card
 
 
-def _data(samples: int) -> str:
-    return f"{samples} Vietnamese words rendered by clip4str_doctr.training.synth"
+def _data(samples: int, recipe: Recipe) -> str:
+    rendered = "Vietnamese words rendered by clip4str_doctr.training.synth"
+    if not recipe.words.train:
+        return f"{samples} {rendered}"
+    names = ", ".join(Path(folder).name for folder in recipe.words.train)
+    return f"{samples} words, {recipe.words.share:.0%} of them from {names}, the others {rendered}"
 
 
 def main() -> None:
