@@ -294,6 +294,8 @@ def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[in
     if run.own is not None:
         held_out["own"] = [word.crop() for word in run.own.val], [word.label for word in run.own.val]
     every = max(recipe.run.validate_every // recipe.data.batch_size, 1)
+    if run.step == 0 and run.origin is not None:
+        log.validation(held_out)  # what there was before
     saved = time.monotonic()
     while run.progress < 1.0 and not stop:
         log.tick()
