@@ -44,8 +44,11 @@ def export(
     metrics: dict[str, Any] = {}
     if state["scores"]:
         metrics["watched"] = {**state["scores"], "words": recipe.data.val_words, "seed": recipe.data.val_seed}
+    own: dict[str, Any] | None = state.get("own_words")
+    if own and metrics:
+        metrics["watched"]["own_words"] = own["val"]
     origin: dict[str, Any] = state.get("origin") or {}
-    source, data = "trained from scratch by clip4str_doctr.training", _data(samples, recipe)
+    source, data = "trained from scratch by clip4str_doctr.training", _data(samples, recipe, own)
     if origin:
         # Whoever trains on another's weights is bound by their terms, whatever the new data are.
         source = (
@@ -74,12 +77,13 @@ def export(
     return card
 
 
-def _data(samples: int, recipe: Recipe) -> str:
+def _data(samples: int, recipe: Recipe, own: Mapping[str, Any] | None) -> str:
     rendered = "Vietnamese words rendered by clip4str_doctr.training.synth"
-    if not recipe.words.train:
+    if own is None:
         return f"{samples} {rendered}"
     names = ", ".join(Path(folder).name for folder in recipe.words.train)
-    return f"{samples} words, {recipe.words.share:.0%} of them from {names}, the others {rendered}"
+    whose = f"the {own['train']} of {names} (SHA-256 {own['sha256']})"
+    return f"{samples} words, {recipe.words.share:.0%} of them {whose}, the others {rendered}"
 
 
 def main() -> None:

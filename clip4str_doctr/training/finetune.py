@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,10 @@ class OwnWords:
     val: list[Word]
     left_out: list[LeftOut]
     sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """What checkpoints remember of them."""
+        return {"sha256": self.sha256, "train": len(self.train), "val": len(self.val)}
 
 
 def own_words(recipe: WordsRecipe, config: ModelConfig, strict: bool = False) -> OwnWords | None:

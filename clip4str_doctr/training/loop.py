@@ -253,7 +253,7 @@ class TrainingRun:
             "recipe": self.recipe.to_dict(),
             "config": model_config_to_dict(self.config),
             "origin": self.origin,
-            "own_words": None if self.own is None else self.own.sha256,
+            "own_words": None if self.own is None else self.own.to_dict(),
             "step": self.step,
             "active_seconds": self.active_seconds,
             "scores": self.scores,
@@ -271,7 +271,7 @@ class TrainingRun:
         differing = [f"{part}.{key}" for part in ours for key in ours[part] if ours[part][key] != theirs[part][key]]
         if fixed := [key for key in differing if key not in FREE_KEYS]:
             raise OtherRecipeError(f"the checkpoint has another {', '.join(fixed)}; use a new output folder")
-        if state.get("own_words") != (None if self.own is None else self.own.sha256):
+        if state.get("own_words") != (None if self.own is None else self.own.to_dict()):
             raise OtherRecipeError("the words of --data or --val have changed since the checkpoint; use a new folder")
         self.model.load_state_dict(state["model"])
         self.ctc_head.load_state_dict(state["ctc_head"])

@@ -14,6 +14,7 @@ from golden_weights import M_CLIP
 from PIL import Image
 
 from clip4str_doctr.training import loop, losses
+from clip4str_doctr.training.curve import draw_curve
 from clip4str_doctr.training.data import Batch
 from clip4str_doctr.training.freezing import freeze, recompute_layers, tower_layers
 from clip4str_doctr.training.losses import LossRecipe, counted_targets, plm_loss
@@ -235,7 +236,10 @@ def test_a_run_on_own_words_says_what_it_read_before_and_after(words: Path, micr
     assert {"clean", "photo", "own"} <= validations[0].keys()
     assert "10€" in (tmp_path / "run" / "left_out.tsv").read_text(encoding="utf-8")
     card = read_card(tmp_path / "run" / loop.WEIGHTS)
-    assert card.data is not None and card.data.startswith("16 words, 50% of them from words, the others")
+    assert card.data is not None and card.data.startswith("16 words, 50% of them the 6 of words (SHA-256 ")
+    assert card.metrics["watched"]["own_words"] == 1
+    draw_curve(tmp_path / "run" / loop.LOG, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
 def test_a_run_on_own_words_alone_renders_nothing(words: Path, micro_folder: Path, tmp_path: Path) -> None:
