@@ -24,6 +24,8 @@ from clip4str_doctr.pages.command import add_arguments as add_page_arguments
 if TYPE_CHECKING:
     import torch
 
+    from clip4str_doctr.training.recipe import Recipe
+
 __all__ = ["main"]
 
 DEFAULT_ARCH = "clip4str_vn_tiny"
@@ -117,6 +119,21 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("recipe", metavar="CONFIG", help="YAML recipe, or the name of one that comes with the package")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for everything (default: runs/CONFIG)")
+    parser.add_argument(
+        "--init",
+        metavar="WEIGHTS",
+        help="start from these weights instead of random ones: clip4str_vn_tiny, clip4str_vn, a weights folder, "
+        "hf://owner/repo, a published .ckpt, or the checkpoint.pt of another run",
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        metavar="DIR",
+        help="words of your own to train on: a folder with images/ and labels.json, or an LMDB; may be given again",
+    )
+    parser.add_argument("--val", action="append", metavar="DIR", help="words to watch (default: some of --data)")
+    parser.add_argument("--strict-labels", action="store_true", help="stop if any word of --data cannot be used")
+    parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --init is a .ckpt outside of it")
     parser.set_defaults(run=_train)
 
 
@@ -285,21 +302,28 @@ def _weights(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     path = _recipe(args.recipe)
     # The loop before anything else that imports torch: it sets how OpenMP waits.
-    from clip4str_doctr.training.loop import model_config, train
-    from clip4str_doctr.training.recipe import OtherRecipeError, load_recipe
+    from clip4str_doctr.training.loop import train, watched_styles  # isort: split
+    from clip4str_doctr.training.datasets import DatasetError
+    from clip4str_doctr.training.recipe import RecipeError, load_recipe
+    from clip4str_doctr.training.start import model_config
     from clip4str_doctr.training.synth.fonts import fonts_installed
+    from clip4str_doctr.weight_card import WeightsError
 
-    if not fonts_installed():
-        raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
+    if args.mclip is not None and args.init is None:
+        raise CommandError("--mclip goes with --init CKPT; leave it out, or say which checkpoint it belongs to")
     try:
-        recipe = load_recipe(path)
+        recipe = _with_options(load_recipe(path), args)
         model_config(recipe.model)
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if watched_styles(recipe) and not fonts_installed():
+        raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
     logging.getLogger().setLevel(logging.INFO)
     try:
-        complete = train(recipe, args.out or Path("runs") / path.stem)
-    except (OtherRecipeError, OSError) as error:
+        complete = train(
+            recipe, args.out or Path("runs") / path.stem, tokenizer=args.mclip, strict_labels=args.strict_labels
+        )
+    except (RecipeError, DatasetError, WeightsError, OSError) as error:
         raise CommandError(str(error)) from error
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -318,6 +342,21 @@ def _accuracy(args: argparse.Namespace) -> int:
     except (OSError, ValueError, RuntimeError) as error:
         raise CommandError(str(error)) from error
     return 0
+
+
+def _with_options(recipe: "Recipe", args: argparse.Namespace) -> "Recipe":
+    """The recipe with what the command line says instead. Raises ValueError as reading a recipe does."""
+    from clip4str_doctr.training.recipe import recipe_from_dict
+
+    values = recipe.to_dict()
+    for part, key, given in (
+        ("model", "init", args.init),
+        ("words", "train", args.data),
+        ("words", "val", args.val),
+    ):
+        if given is not None:
+            values[part][key] = given
+    return recipe_from_dict(values)
 
 
 def _recipe(name: str) -> Path:

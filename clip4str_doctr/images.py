@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +59,8 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)] + [(0, path.name)]
 
 
-def open_image(path: Path, frame: int = 0) -> npt.NDArray[np.uint8]:
-    """path -> (H, W, 3) uint8 RGB, contiguous.
+def open_image(path: Path | BinaryIO, frame: int = 0) -> npt.NDArray[np.uint8]:
+    """path, or the file opened for reading bytes -> (H, W, 3) uint8 RGB, contiguous.
 
     EXIF orientation is applied, transparency is put on white, 16-bit values are scaled to 8 bits, of several frames
     one is taken, colour profiles are ignored. Pillow's limit for decompression bombs, twice
