@@ -21,6 +21,7 @@ FLOORS = (
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
     ("convert", "factories", "plugin"),
     ("training",),
+    ("benchmark",),
     ("cli", "_autoload", ""),
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

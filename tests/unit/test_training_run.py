@@ -20,6 +20,7 @@ from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training import loop
 from clip4str_doctr.training.data import Pools, batches_from, clean_share, sample_style
 from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
+from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.optim import build_optimizer
 from clip4str_doctr.training.recipe import OptimRecipe, Recipe, load_recipe
 from clip4str_doctr.training.validate import score
@@ -174,7 +175,7 @@ def test_overfits_a_handful_of_words_and_reads_them_back(one_thread: None) -> No
         first = first or float(total.detach())
     assert first is not None and float(total.detach()) < 0.3 * first
     scores = score(model.eval(), crops, labels)
-    assert scores.cased == scores.uncased == scores.ned == scores.visual == 1.0
+    assert scores == Scores(cased=1.0, uncased=1.0, tone=1.0, cer=0.0, ned=1.0, visual=1.0)
 
 
 def test_run_resumes_bit_equal(tmp_path: Path, one_thread: None) -> None:
@@ -215,7 +216,7 @@ def test_train_runs_to_its_end_logs_and_exports(tmp_path: Path, one_thread: None
     assert {"loss", "visual", "cross", "ctc", "characters", "lr", "images_per_second"} <= steps[0].keys()
     scores = [line for line in lines if line["kind"] == "validation"]
     assert [line["samples"] for line in scores] == [24, 48]
-    assert set(scores[0]["clean"]) == set(scores[0]["photo"]) == {"cased", "uncased", "ned", "visual"}
+    assert set(scores[0]["clean"]) == set(scores[0]["photo"]) == {"cased", "uncased", "tone", "cer", "ned", "visual"}
     card = read_card(tmp_path / loop.WEIGHTS)
     assert card.dtype == "float16" and card.data is not None and card.data.startswith("48 ")
     assert card.metrics["watched"]["clean"] == scores[-1]["clean"]
