@@ -29,10 +29,8 @@ class Letters:
     over: list[Layer] = field(default_factory=list)
 
 
-def dressed(
-    rng: np.random.Generator, ink: Mask, size: int, paper: Colour, colour: Colour, needs_edge: bool
-) -> Letters:
-    """size: pixels per em. needs_edge: the ground is no one colour, letters need an outline or a shadow of their own."""
+def dressed(rng: np.random.Generator, ink: Mask, size: int, paper: Colour, colour: Colour, needs_edge: bool) -> Letters:
+    """size: pixels per em. needs_edge: the ground is of no one colour, letters need an outline."""
     step = max(size / 26, 0.8)
     ink = _shaped(rng, ink, size)
     other = _contrast_to(rng, colour)
@@ -76,15 +74,13 @@ def _shaped(rng: np.random.Generator, ink: Mask, size: int) -> Mask:
         rough = cv2.GaussianBlur(ink, (0, 0), size / 50 + 0.5).astype(np.float32)
         rough += tile(rng, "grain" if rng.random() < 0.4 else "paper", height, width) * (25 + 45 * rng.random())
         return np.asarray(np.clip((rough - 127) * 3 + 127, 0, 255) * (rough > 60), np.uint8)
-    if draw < 0.24 and height < 512 and width < 512:  # paint that came off
-        hold = tile(rng, "leaves" if rng.random() < 0.5 else "wood", height, width) < 0.6 + 0.3 * rng.random()
+    if draw < 0.225 and height < 512 and width < 512:  # paint that came off
+        hold = tile(rng, "leaves" if rng.random() < 0.5 else "wood", height, width) < 0.75 + 0.35 * rng.random()
         return np.asarray(ink * hold, np.uint8)
     return ink
 
 
-def _outlined(
-    rng: np.random.Generator, ink: Mask, reach: int, other: Colour, paper: Colour, colour: Colour
-) -> Letters:
+def _outlined(rng: np.random.Generator, ink: Mask, reach: int, other: Colour, paper: Colour, colour: Colour) -> Letters:
     """One outline, or two, or one with a shadow."""
     edge = _grown(ink, reach)
     under = [Layer(edge, other)]

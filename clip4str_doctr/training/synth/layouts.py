@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from clip4str_doctr.training.synth.geometry import Box, Mask
@@ -91,7 +92,9 @@ def panel(rng: np.random.Generator, line: Line) -> Mask:
                 cv2.circle(mask, (centre_x, centre_y), radius, 255, -1, cv2.LINE_AA)
     elif kind < 0.9:
         lean = int(0.3 * em * rng.standard_normal())
-        points = np.array([[one[0] + lean, one[1]], [two[0] + lean, one[1]], [two[0] - lean, two[1]], [one[0] - lean, two[1]]])
+        points = np.array(
+            [[one[0] + lean, one[1]], [two[0] + lean, one[1]], [two[0] - lean, two[1]], [one[0] - lean, two[1]]]
+        )
         cv2.fillPoly(mask, [points.astype(np.int32)], 255, cv2.LINE_AA)
     else:
         centre = (int((left + right) / 2), int((top + bottom) / 2))
@@ -140,5 +143,5 @@ def clear_of(mask: Mask, box: Box) -> Mask:
     return mask
 
 
-def _fill(mask: Mask, points: np.ndarray) -> None:  # type: ignore[type-arg]
+def _fill(mask: Mask, points: npt.NDArray[np.float64]) -> None:
     cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)

@@ -72,7 +72,9 @@ def stem(font: ImageFont.FreeTypeFont) -> float:
     return min(max(ink / max(bottom - top, 1) / font.size, 0.03), 0.25)
 
 
-def draw_marks(ink: Mask, box: tuple[float, float, float, float], marks: str, letter: str, style: MarkStyle, em: float) -> None:
+def draw_marks(
+    ink: Mask, box: tuple[float, float, float, float], marks: str, letter: str, style: MarkStyle, em: float
+) -> None:
     """Draw the marks of one letter in place. box: the letter's ink in the picture; em: pixels."""
     left, top, right, bottom = box
     middle, width = (left + right) / 2, max(right - left, 1.0)

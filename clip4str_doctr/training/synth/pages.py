@@ -16,6 +16,7 @@ from clip4str_doctr.training.synth.marks import draw_marks, mark_style, plain_le
 __all__ = ["PAGE_HEIGHTS", "render_page"]
 
 PAGE_HEIGHTS = (8.0, 40.0)
+_WIDEST = 480  # pixels
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,10 @@ def render_page(
     """
     setting = _setting(rng, face, height)
     coverage, box = _typeset(rng, setting, label, neighbour)
-    crop, box = _cut(rng, coverage, box, setting.size)
-    paper, ink = _colours(rng)
-    pixels = _printed(rng, crop, paper, ink)
+    pixels = _printed(rng, _cut(rng, coverage, box, setting.size), *_colours(rng))
     draw = rng.random()
     if draw < 0.5:
-        pixels = _scanned(rng, pixels, ink, box)
+        pixels = _scanned(rng, pixels)
     elif draw < 0.6:
         pixels = _photographed(rng, pixels)
     if rng.random() < 0.55:
@@ -93,9 +92,7 @@ def _typeset(
     return _at_final_size(np.array(image), setting), box  # type: ignore[return-value]
 
 
-def _small_capitals(
-    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, setting: _Setting
-) -> float:
+def _small_capitals(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, setting: _Setting) -> float:
     """A large first letter, the others capitals of about the height of small letters -> the word's length."""
     small = load_face(setting.face, max(int(setting.font.size * 0.8), 6))
     draw.text(at, text[0], fill=255, font=setting.font, anchor="ls")
@@ -164,10 +161,18 @@ def _rules(
         draw.line((left - 2 * em * rng.random(), y, right + 2 * em * rng.random(), y), 255, thick)
     elif kind < 0.13:
         if rng.random() < 0.6:
-            x = left - em * (0.15 + 0.4 * rng.random()) if rng.random() < 0.5 else right + em * (0.15 + 0.4 * rng.random())
+            x = (
+                left - em * (0.15 + 0.4 * rng.random())
+                if rng.random() < 0.5
+                else right + em * (0.15 + 0.4 * rng.random())
+            )
             draw.line((x, 0, x, baseline + 4 * em), 255, thick)
         if rng.random() < 0.7:
-            y = baseline - em * (0.98 + 0.3 * rng.random()) if rng.random() < 0.5 else baseline + em * (0.25 + 0.3 * rng.random())
+            y = (
+                baseline - em * (0.98 + 0.3 * rng.random())
+                if rng.random() < 0.5
+                else baseline + em * (0.25 + 0.3 * rng.random())
+            )
             draw.line((-1, y, right + 4 * em, y), 255, thick)
     else:
         draw.text((right + 0.1 * em, baseline), "." * 12, fill=255, font=setting.font, anchor="ls")
@@ -190,14 +195,13 @@ def _at_final_size(drawn: npt.NDArray[np.uint8], setting: _Setting) -> npt.NDArr
     return np.asarray(smooth.reshape(height, width, 3), np.float32)
 
 
-def _cut(
-    rng: np.random.Generator, page: npt.NDArray[np.float32], box: Box, size: float
-) -> tuple[npt.NDArray[np.float32], Box]:
-    """The word's crop, by its ink or by its line, some pixels off -> crop and the word's box in it."""
+def _cut(rng: np.random.Generator, page: npt.NDArray[np.float32], box: Box, size: float) -> npt.NDArray[np.float32]:
+    """The word's crop, by its ink or by its line, some pixels off."""
     left, top, right, bottom = box
-    middle, kind = page.shape[0] / 2 + 0.35 * size, rng.random()
+    baseline, kind = page.shape[0] / 2 + 0.35 * size, rng.random()
     if kind < 0.45:  # the line's box: as high as the font says, whatever the letters
-        top, bottom = min(top, middle - (0.78 + 0.2 * rng.random()) * size), max(bottom, middle + 0.25 * size)
+        top = min(top, baseline - (0.78 + 0.2 * rng.random()) * size)
+        bottom = max(bottom, baseline + 0.25 * size)
         off = np.array([-0.1, -0.02, -0.1, -0.02]) + np.array([0.28, 0.2, 0.28, 0.2]) * rng.random(4)
     elif kind < 0.88:
         off = -0.03 + 0.22 * rng.random(4)
@@ -211,7 +215,11 @@ def _cut(
     grow_x, grow_y = max(8 - (two[0] - one[0]), 0), max(8 - (two[1] - one[1]), 0)
     x, y = max(one[0] - grow_x // 2, 0), max(one[1] - grow_y // 2, 0)
     crop = page[y : max(two[1], y + 8), x : max(two[0], x + 8)]
-    return crop, (left - x, top - y, right - x, bottom - y)
+    if crop.shape[1] > _WIDEST:
+        shrink = _WIDEST / crop.shape[1]
+        size_to = _WIDEST, max(int(crop.shape[0] * shrink), 8)
+        crop = np.asarray(cv2.resize(crop, size_to, interpolation=cv2.INTER_AREA), np.float32)
+    return crop
 
 
 def _colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
@@ -249,35 +257,45 @@ def _printed(rng: np.random.Generator, share: npt.NDArray[np.float32], paper: Co
     return np.asarray(ground + share * (ink - ground), np.float32)
 
 
-def _scanned(rng: np.random.Generator, pixels: Pixels, ink: Colour, box: Box) -> Pixels:
+def _scanned(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     """Glass, lamp and sensor of a scanner; the page's other side; stamps; a photocopier before."""
     height, width = pixels.shape[:2]
-    draw = rng.random(8)
+    draw = rng.random(6)
     if draw[0] < 0.3:  # askew
-        angle = 1.3 * rng.standard_normal()
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
-        pixels = cv2.warpAffine(pixels, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), 1.3 * rng.standard_normal(), 1.0)
+        pixels = _float32(cv2.warpAffine(pixels, turn, (width, height), borderMode=cv2.BORDER_REPLICATE))
     if draw[1] < 0.08:  # the other side shines through
-        ghost = cv2.GaussianBlur(pixels[:, ::-1], (0, 0), 0.6 + rng.random())
-        pixels = pixels - (255 - np.roll(ghost, int(height * rng.random()), axis=0)) * np.float32(0.05 + 0.13 * rng.random())
+        ghost = np.roll(cv2.GaussianBlur(pixels[:, ::-1], (0, 0), 0.6 + rng.random()), int(height * rng.random()), 0)
+        pixels = _float32(pixels - (255 - ghost) * (0.05 + 0.13 * rng.random()))
     if draw[2] < 0.05:
         pixels = _stamped(rng, pixels)
     if draw[3] < 0.65:
-        pixels = cv2.GaussianBlur(pixels, (0, 0), 0.3 + min(0.035 * height, 0.75) * rng.random())
-    if draw[4] < 0.12:  # black or white only, as faxes and photocopies
+        pixels = _float32(cv2.GaussianBlur(pixels, (0, 0), 0.25 + min(0.03 * height, 0.75) * rng.random()))
+    if draw[4] < 0.35:
+        low, high = 45 * rng.random() ** 2, 255 - 50 * rng.random() ** 2
+        pixels = _float32(low + pixels * ((high - low) / 255))
+    return _worn(rng, pixels) if draw[5] < 0.3 else pixels
+
+
+def _worn(rng: np.random.Generator, pixels: Pixels) -> Pixels:
+    """What a page went through before: photocopied to black and white, dusty, kept at a lower resolution."""
+    height, width = pixels.shape[:2]
+    kind = rng.random()
+    if kind < 0.35:
         level = np.float32(105 + 70 * rng.random())
-        pixels = np.clip((pixels - level) * (2 + 5 * rng.random()) + level, 0, 255)
-    if draw[5] < 0.35:
-        low, high = 45 * draw[6] ** 2, 255 - 50 * rng.random() ** 2
-        pixels = low + pixels * np.float32((high - low) / 255)
-    if draw[7] < 0.1:  # dust
+        return _float32(np.clip((pixels - level) * (2 + 5 * rng.random()) + level, 0, 255))
+    if kind < 0.6:
+        pixels = pixels.copy()
         for _ in range(1 + int(rng.random() * 4)):
             y, x = int(rng.random() * height), int(rng.random() * width)
             pixels[y : y + 1 + int(rng.random() * 2), x : x + 1 + int(rng.random() * 2)] = 255 * (rng.random() < 0.4)
-    if rng.random() < 0.15 and height > 14:
-        scale = 0.55 + 0.4 * rng.random()
-        small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        pixels = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+        return pixels
+    scale = (0.7 if height > 14 else 0.88) + 0.1 * rng.random()
+    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return _float32(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _float32(pixels: npt.ArrayLike) -> Pixels:
     return np.asarray(pixels, np.float32)
 
 

@@ -59,5 +59,5 @@ def photo_cut(rng: np.random.Generator, height: int, width: int) -> Pixels:
 def photo_relief(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
     """The light and dark of a cut, (H, W), mean 0 and at most about -1..1: a surface to tint."""
     grey = cv2.cvtColor(photo_cut(rng, height, width), cv2.COLOR_RGB2GRAY)
-    grey -= np.float32(grey.mean())
+    grey = grey - np.float32(grey.mean())
     return np.asarray(grey / np.float32(max(2 * float(grey.std()), 20.0)), np.float32)

@@ -1,20 +1,19 @@
 """A word on a sign: board, letters, and everything between them, as a stack of masks and what they are made of."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from clip4str_doctr.training.synth.backgrounds import Colour, Pixels, contrasting_colours, distinct
+from clip4str_doctr.training.synth.dressing import Layer, dressed
 from clip4str_doctr.training.synth.fonts import Face
 from clip4str_doctr.training.synth.geometry import Box, Mask, Placement, bend
 from clip4str_doctr.training.synth.layouts import board_part, clear_of, icon, other_lines, panel
 from clip4str_doctr.training.synth.lettering import Line, choose_hand, letter_line
 from clip4str_doctr.training.synth.street_effects import street_effects
 from clip4str_doctr.training.synth.surfaces import board_surface, letter_surface, rainbow
-from clip4str_doctr.training.synth.dressing import Layer, dressed
 from clip4str_doctr.training.synth.viewing import arch, view
 from clip4str_doctr.training.synth.writing import stretch_marks
 
@@ -92,7 +91,9 @@ def _surroundings(
         if mask is not None:
             layers.append(Layer(mask, colour if rng.random() < 0.6 else _other_colour(rng, paper)))
     if draw[2] < 0.08:
-        layers.append(Layer(clear_of(icon(rng, line), line.box), colour if draw[3] < 0.6 else _other_colour(rng, paper)))
+        layers.append(
+            Layer(clear_of(icon(rng, line), line.box), colour if draw[3] < 0.6 else _other_colour(rng, paper))
+        )
     return layers
 
 
@@ -138,9 +139,7 @@ def _warped(masks: list[Mask], placement: Placement) -> list[Pixels]:
     return shares
 
 
-def _ink_surface(
-    rng: np.random.Generator, paper: Colour, colour: Colour, placement: Placement, letters: int
-) -> Pixels:
+def _ink_surface(rng: np.random.Generator, paper: Colour, colour: Colour, placement: Placement, letters: int) -> Pixels:
     if letters > 2 and rng.random() < 0.02:
         return rainbow(rng, paper, colour, placement.width, letters)
     return letter_surface(rng, paper, colour, placement.height, placement.width)

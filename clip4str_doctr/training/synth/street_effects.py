@@ -33,7 +33,8 @@ def street_effects(rng: np.random.Generator, crop: Pixels, contrast: float, word
         crop = _noise(rng, crop, min(15.0, 0.16 * contrast))
     if draw[4] < 0.22:  # sharpened by the camera
         amount = np.float32(0.4 + 1.4 * rng.random())
-        crop = crop + amount * (crop - cv2.GaussianBlur(crop, (0, 0), 0.8 + 0.8 * rng.random()))
+        soft = np.asarray(cv2.GaussianBlur(crop, (0, 0), 0.8 + 0.8 * rng.random()), np.float32)
+        crop = crop + amount * (crop - soft)
     if draw[5] < 0.05:
         crop = _smeared(rng, crop)
     if draw[6] < 0.004:
@@ -57,8 +58,8 @@ def _light(rng: np.random.Generator, crop: Pixels) -> Pixels:
         share = np.float32(0.08 + 0.17 * rng.random())
         crop = crop * (1 - share) + share * photo_cut(rng, height, width)
     elif draw < 0.61:  # dirt that the rain took down
-        streaks = tile(rng, "brushed", width, height).T if height < 512 and width < 512 else np.zeros((1, 1), np.float32)
-        crop = crop - (np.maximum(streaks, 0) * (15 + 45 * rng.random()))[..., None]
+        streaks = np.maximum(tile(rng, "brushed", width, height).T, 0) * np.float32(15 + 45 * rng.random())
+        crop = np.asarray(crop - streaks[..., None], np.float32)
     return np.asarray(crop, np.float32)
 
 
@@ -82,14 +83,16 @@ def _noise(rng: np.random.Generator, crop: Pixels, strongest: float) -> Pixels:
         height, width = crop.shape[:2]
         blotches = tile(rng, "soft3", height, width)
         amount = np.float32(2 + 1.2 * strongest * rng.random())
-        return crop + (blotches - blotches.mean(axis=2, keepdims=True)) * amount
+        return np.asarray(crop + (blotches - blotches.mean(axis=2, keepdims=True)) * amount, np.float32)
     return sensor_noise(rng, crop, strongest)
 
 
 def _smeared(rng: np.random.Generator, crop: Pixels) -> Pixels:
     """Noise reduction that took the small things with it."""
     pixels = np.clip(crop, 0, 255).astype(np.uint8)
-    return cv2.medianBlur(pixels, 3).astype(np.float32) if rng.random() < 0.7 else _steps(pixels)
+    if rng.random() < 0.7:
+        return np.asarray(cv2.medianBlur(pixels, 3), np.float32)
+    return _steps(pixels)
 
 
 def _steps(pixels: npt.NDArray[np.uint8]) -> Pixels:
@@ -109,37 +112,49 @@ def _compressed(rng: np.random.Generator, pixels: npt.NDArray[np.uint8]) -> npt.
 
 def _in_front(rng: np.random.Generator, crop: Pixels, word: Box) -> Pixels:
     """Wires, a pole, leaves, a blot; thin enough, or few enough, that the word is still read."""
-    height, width = crop.shape[:2]
     crop = np.ascontiguousarray(crop, np.float32)
     draw = rng.random()
     if draw < 0.5:
-        for _ in range(1 + int(rng.random() * 2.5)):
-            level = float(rng.random() * (110 if rng.random() < 0.8 else 230))
-            colour = tuple(float(value) for value in level + 12 * rng.standard_normal(3))
-            thick = 1 + int(height / 22 * rng.random())
-            sag = height * 0.3 * rng.standard_normal()
-            x = np.linspace(-2, width + 1, 8)
-            bow = (x / max(width, 1) - 0.5) ** 2 * 4
-            y = height * (rng.random() + (rng.random() - 0.5) * x / max(width, 1)) + sag * bow
-            points = np.stack([x, y] if rng.random() < 0.75 else [y * width / height, x * height / width], axis=1)
-            cv2.polylines(crop, [np.round(points * 16).astype(np.int32)], False, colour, thick, cv2.LINE_AA, 4)
-        return crop
-    if draw < 0.62:  # a pole or trunk: not wider than a letter's part
-        thick = max(int(height * (0.04 + 0.10 * rng.random())), 1)
-        x = int(width * rng.random())
-        level = 40 + 140 * rng.random()
-        shade = np.linspace(1.15, 0.7, thick, dtype=np.float32)[None, :, None]
-        part = crop[:, x : x + thick]
-        part[:] = (level * shade + 10 * rng.standard_normal(3))[:, : part.shape[1]]
-        return crop
-    # Leaves at an edge, or blots of bird and paint.
-    green = draw < 0.9
+        _wires(rng, crop)
+    elif draw < 0.62:
+        _pole(rng, crop)
+    else:
+        _leaves(rng, crop, word, green=draw < 0.9)
+    return crop
+
+
+def _wires(rng: np.random.Generator, crop: Pixels) -> None:
+    height, width = crop.shape[:2]
+    for _ in range(1 + int(rng.random() * 2.5)):
+        level = float(rng.random() * (110 if rng.random() < 0.8 else 230))
+        colour = tuple(float(value) for value in level + 12 * rng.standard_normal(3))
+        thick = 1 + int(height / 22 * rng.random())
+        along = np.linspace(-0.02, 1.02, 8)
+        bow = 0.3 * rng.standard_normal() * (2 * along - 1) ** 2
+        across = rng.random() + (rng.random() - 0.5) * along + bow
+        points = np.stack([along, across] if rng.random() < 0.75 else [across, along], axis=1) * (width, height)
+        cv2.polylines(crop, [np.round(points * 16).astype(np.int32)], False, colour, thick, cv2.LINE_AA, 4)
+
+
+def _pole(rng: np.random.Generator, crop: Pixels) -> None:
+    """Upright, not wider than a part of a letter, lit from one side."""
+    height, width = crop.shape[:2]
+    thick = max(int(height * (0.04 + 0.10 * rng.random())), 1)
+    left = int(width * rng.random())
+    part = crop[:, left : left + thick]
+    shade = np.linspace(1.15, 0.7, thick, dtype=np.float32)[None, : part.shape[1], None]
+    part[:] = (40 + 140 * rng.random()) * shade + 10 * rng.standard_normal(3)
+
+
+def _leaves(rng: np.random.Generator, crop: Pixels, word: Box, green: bool) -> None:
+    """Leaves before the word's ends and edges, or blots of bird and paint anywhere."""
+    left, top, right, bottom = word
     colour = np.array([40, 90, 30] if green else [200, 200, 195], np.float32) * np.float32(0.5 + 0.9 * rng.random())
     for _ in range(2 + int(rng.random() * (6 if green else 3))):
-        side = rng.random(2)
-        at = (width * side[0], height * (side[1] ** 2 if side[0] < 0.5 else 1 - side[1] ** 2))
-        reach = height * (0.04 + 0.10 * rng.random())
+        x, y = rng.random(2)
+        y = y**2 if x < 0.5 else 1 - y**2  # more of them high on the left, low on the right: a twig
+        reach = crop.shape[0] * (0.04 + 0.10 * rng.random())
         axes = max(int(reach), 1), max(int(reach * (0.3 + 0.5 * rng.random())), 1)
         tint = tuple(float(value) for value in colour * (0.7 + 0.6 * rng.random()))
-        cv2.ellipse(crop, (int(at[0]), int(at[1])), axes, 360 * rng.random(), 0, 360, tint, -1, cv2.LINE_AA)
-    return crop
+        at = (int(left + (right - left) * x), int(top + (bottom - top) * y))
+        cv2.ellipse(crop, at, axes, 360 * rng.random(), 0, 360, tint, -1, cv2.LINE_AA)

@@ -63,7 +63,7 @@ def rainbow(rng: np.random.Generator, paper: Colour, colour: Colour, width: int,
         drawn = rng.random(3, dtype=np.float32) * 255
         colours.append(drawn if distinct(drawn, paper) else colour)
     steps = np.minimum((np.arange(width) * letters / width).astype(int), letters - 1)
-    return np.stack(colours)[steps][None]
+    return np.asarray(np.stack(colours)[steps][None], np.float32)
 
 
 def _ramp(rng: np.random.Generator, height: int, width: int) -> Pixels:
