@@ -146,7 +146,7 @@ def usable_faces(split: str) -> dict[str, tuple[Face, ...]]:
     return families
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2048)
 def load_face(face: Face, size: int) -> ImageFont.FreeTypeFont:
     """The face opened at `size` pixels per em, kept for the process."""
     font = ImageFont.truetype(face.path, size, layout_engine=ImageFont.Layout.BASIC)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from clip4str_doctr.training.synth.geometry import Box, Mask
-from clip4str_doctr.training.synth.lettering import Hand, Line
+from clip4str_doctr.training.synth.lettering import Hand, Line, pixels_of
 
 __all__ = ["board_part", "icon", "other_lines", "panel"]
 
@@ -27,12 +27,12 @@ def other_lines(rng: np.random.Generator, line: Line, hand: Hand, text: Callable
         gap = (bottom - top) * (0.02 + 0.22 * rng.random() ** 1.5)
         anchor = ("l", "m", "r")[int(rng.random() * 3)] + ("b" if above else "t")
         x = left + (right - left) * (1.6 * rng.random() - 0.3)
-        words = f"{text()} {text()}"
+        words = f"{text()} {text()}"[: int(2.4 * (right - left) / hand.size) + 5]
         draw.text((x, top - gap if above else bottom + gap), words, fill=255, font=font, anchor=anchor)
         drawn = True
     if not drawn:
         return None
-    mask = np.array(image)
+    mask = pixels_of(image)
     mask[max(int(top), 0) : max(int(bottom), 0)] = 0  # tall letters would reach into the word
     return mask
 

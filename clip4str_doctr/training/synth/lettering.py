@@ -10,7 +10,7 @@ from clip4str_doctr.training.synth.fonts import Face, load_face
 from clip4str_doctr.training.synth.geometry import Box, Mask
 from clip4str_doctr.training.synth.marks import MarkStyle, draw_marks, mark_style, plain_letters, stem
 
-__all__ = ["Hand", "Line", "choose_hand", "letter_line"]
+__all__ = ["Hand", "Line", "choose_hand", "letter_line", "pixels_of"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def letter_line(
     """Draw the label and the words before and after it (may be empty), `pad` (x, y) pixels of room around the label."""
     font, size = hand.font, hand.size
     text, marks = plain_letters(label) if hand.marks else (label, [])
-    x, y = pad[0] + size // 3, pad[1] + int(1.7 * size)
+    x, y = pad[0] + size // 2, pad[1] + int(1.7 * size)
     image = Image.new("L", (2 * x + int((1.15 * size + max(hand.spacing, 0)) * len(text)) + size, y + size + pad[1]))
     draw = ImageDraw.Draw(image)
     where = None
@@ -69,14 +69,20 @@ def letter_line(
     # Measured on the ink: cheaper than asking the font, which would load every letter once more.
     left, top, right, bottom = image.getbbox() or (x, y - size, x + size, y)
     space = (0.2 + 0.25 * rng.random()) * size + max(hand.spacing, 0)
+    # Only the nearest letters of the neighbours lie within the canvas.
     if before:
-        draw.text((left - space, y), _plain(before, hand), fill=255, font=font, anchor="rs")
+        draw.text((left - space, y), _plain(before[-4:], hand), fill=255, font=font, anchor="rs")
     if after:
-        draw.text((right + space, y), _plain(after, hand), fill=255, font=font, anchor="ls")
+        draw.text((right + space, y), _plain(after[:4], hand), fill=255, font=font, anchor="ls")
     origin_x, origin_y = left - pad[0], top - pad[1]
-    ink = np.array(image.crop((origin_x, origin_y, right + pad[0], bottom + pad[1])))
+    ink = pixels_of(image)[origin_y : bottom + pad[1], max(origin_x, 0) : right + pad[0]]
     box = (float(pad[0]), float(pad[1]), float(right - origin_x), float(bottom - origin_y))
-    return Line(ink, box, y - _capital_height(font) - origin_y, y - origin_y)
+    return Line(np.ascontiguousarray(ink), box, y - _capital_height(font) - origin_y, y - origin_y)
+
+
+def pixels_of(image: Image.Image) -> Mask:
+    """(H, W) of a picture in mode L, writable; three times as fast as numpy asking the picture."""
+    return np.frombuffer(bytearray(image.tobytes()), np.uint8).reshape(image.height, image.width)
 
 
 @lru_cache(maxsize=4096)
@@ -93,14 +99,13 @@ def _letters_apart(
     rng: np.random.Generator, draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, hand: Hand
 ) -> list[tuple[float, float]]:
     """Draw letter by letter -> where each one's origin lies."""
-    font = hand.font
+    font, x = hand.font, at[0]
     where = []
-    for count, symbol in enumerate(text):
-        # Kerned as in the whole word: the length of what stands before, with this symbol, less this symbol.
-        x = at[0] + font.getlength(text[: count + 1]) - font.getlength(symbol) + hand.spacing * count
+    for symbol in text:
         y = at[1] + hand.jitter * (2 * rng.random() - 1)
         draw.text((x, y), symbol, fill=255, font=font, anchor="ls")
         where.append((x, y))
+        x += font.getlength(symbol) + hand.spacing
     return where
 
 
@@ -114,7 +119,7 @@ def _marked(
 ) -> Image.Image:
     """The picture with the marks of every letter drawn."""
     assert hand.marks is not None
-    font, ink = hand.font, np.array(image)
+    font, ink = hand.font, pixels_of(image)
     for count, (symbol, on) in enumerate(zip(text, marks, strict=True)):
         if not on:
             continue

@@ -11,12 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 from clip4str_doctr.training.synth.backgrounds import Colour, Pixels, smooth_field, tile
 from clip4str_doctr.training.synth.fonts import Face, load_face
 from clip4str_doctr.training.synth.geometry import Box
+from clip4str_doctr.training.synth.lettering import pixels_of
 from clip4str_doctr.training.synth.marks import draw_marks, mark_style, plain_letters, stem
 
 __all__ = ["PAGE_HEIGHTS", "render_page"]
 
 PAGE_HEIGHTS = (8.0, 40.0)
 _WIDEST = 480  # pixels
+_OPENED = (7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 23, 26, 29, 32)  # pixels per em
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def _setting(rng: np.random.Generator, face: Face, height: float) -> _Setting:
     size = max(height / 1.25, 7.0)
     draw = rng.random()
     times, subpixel = (1, False) if draw < 0.35 else (3, True) if draw < 0.45 else (4, False)
-    # Whole pixels per em: a font is opened once for each.
-    opened = max(int(round(size * (1 if times == 1 else times))), 7)
+    # A font is opened once for each size: few sizes, so that they stay open.
+    opened = min(_OPENED, key=lambda one: abs(one * times - size * times)) * times
     return _Setting(face, opened / times, times, subpixel, load_face(face, opened))
 
 
@@ -64,41 +66,43 @@ def _typeset(
 ) -> tuple[npt.NDArray[np.float32], Box]:
     """-> the piece of page (H, W, 3), share of ink 0..1 for each colour, and the label's box in it, final pixels."""
     font, times = setting.font, setting.times
-    em = setting.font.size
+    em = font.size
     spacing = em * 0.12 * rng.random() if rng.random() < 0.04 else 0.0
     text, marks = plain_letters(label) if setting.face.drawn_marks else (label, [])
-    small = label.isupper() and len(label) > 2 and rng.random() < 0.05
-    long = font.getlength(text) + spacing * len(text)
-    side, leading = int(1.6 * em), em * (1.05 + 0.45 * rng.random())
-    width, height = int(long) + 2 * side, int(2 * leading + 1.6 * em)
+    side, leading = int(1.2 * em), em * (1.05 + 0.45 * rng.random())
+    height = int(2 * leading + 1.6 * em)
     x, y = side + rng.random() * times, height / 2 + 0.35 * em + rng.random() * times
-    image = Image.new("L", (width, height))
+    image = Image.new("L", (int((1.1 * em + spacing) * len(text)) + 3 * side, height))
     draw = ImageDraw.Draw(image)
     if spacing:
-        for count, symbol in enumerate(text):
-            at = x + font.getlength(text[:count]) + spacing * count
-            draw.text((at, y), symbol, fill=255, font=font, anchor="ls")
-    elif small:
-        long = _small_capitals(draw, (x, y), text, setting)
+        _spaced(draw, (x, y), text, font, spacing)
+    elif not marks and label.isupper() and len(label) > 2 and rng.random() < 0.05:
+        _small_capitals(draw, (x, y), text, setting)
     else:
         draw.text((x, y), text, fill=255, font=font, anchor="ls")
-    if marks and not small:
+    if any(marks):
         image = _with_marks(rng, image, (x, y), text, marks, setting, spacing)
         draw = ImageDraw.Draw(image)
     left, top, right, bottom = image.getbbox() or (x, y - em, x + em, y)
-    box = tuple(float(value) / times for value in (left, top, right, bottom))
-    _other_text(rng, draw, setting, neighbour, (x, y, x + long), leading)
-    _rules(rng, draw, setting, (x, y, x + long))
-    return _at_final_size(np.array(image), setting), box  # type: ignore[return-value]
+    box = (left / times, top / times, right / times, bottom / times)
+    _other_text(rng, draw, setting, neighbour, (left, y, right), leading)
+    _rules(rng, draw, setting, (left, y, right))
+    return _at_final_size(pixels_of(image)[:, : int(right) + side], setting), box
 
 
-def _small_capitals(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, setting: _Setting) -> float:
-    """A large first letter, the others capitals of about the height of small letters -> the word's length."""
+def _spaced(
+    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, font: ImageFont.FreeTypeFont, spacing: float
+) -> None:
+    for count, symbol in enumerate(text):
+        x = at[0] + font.getlength(text[:count]) + spacing * count
+        draw.text((x, at[1]), symbol, fill=255, font=font, anchor="ls")
+
+
+def _small_capitals(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, setting: _Setting) -> None:
+    """A large first letter, the others capitals of about the height of small letters."""
     small = load_face(setting.face, max(int(setting.font.size * 0.8), 6))
     draw.text(at, text[0], fill=255, font=setting.font, anchor="ls")
-    first = setting.font.getlength(text[0])
-    draw.text((at[0] + first, at[1]), text[1:], fill=255, font=small, anchor="ls")
-    return float(first + small.getlength(text[1:]))
+    draw.text((at[0] + setting.font.getlength(text[0]), at[1]), text[1:], fill=255, font=small, anchor="ls")
 
 
 def _with_marks(
@@ -110,7 +114,7 @@ def _with_marks(
     setting: _Setting,
     spacing: float,
 ) -> Image.Image:
-    font, ink = setting.font, np.array(image)
+    font, ink = setting.font, pixels_of(image)
     style = mark_style(rng, stem(font))
     for count, (symbol, on) in enumerate(zip(text, marks, strict=True)):
         if on:
@@ -138,13 +142,15 @@ def _other_text(
         return plain_letters(neighbour())[0] if setting.face.drawn_marks else neighbour()
 
     if where[0] < 0.75:
-        draw.text((left - space, baseline), word(), fill=255, font=font, anchor="rs")
+        draw.text((left - space, baseline), word()[-4:], fill=255, font=font, anchor="rs")
     if where[1] < 0.75:
-        draw.text((right + space, baseline), word(), fill=255, font=font, anchor="ls")
+        draw.text((right + space, baseline), word()[:4], fill=255, font=font, anchor="ls")
     for direction, chance in ((-1, where[2]), (1, where[3])):
-        if chance < 0.7:
+        # Where lines stand far apart, a crop hardly ever reaches the next one.
+        if chance < 0.8 and leading < font.size * (1.25 + 0.5 * rng.random()):
             at = (left - font.size * 1.5 * rng.random(), baseline + direction * leading)
-            draw.text(at, f"{word()} {word()} {word()}", fill=255, font=font, anchor="ls")
+            text = f"{word()} {word()}"[: int(2.3 * (right - left) / font.size) + 6]
+            draw.text(at, text, fill=255, font=font, anchor="ls")
 
 
 def _rules(

@@ -1,5 +1,7 @@
 """From where a sign is seen: turned and tilted planes, stretched and bent words, and how the box was drawn."""
 
+import math
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +23,9 @@ def view(rng: np.random.Generator, box: Box, target_height: float) -> Placement:
     corners = corners @ _shape(rng, width / height).T
     if rng.random() < 0.5:
         corners = _tilted(rng, corners)
-    margin = _margins(rng, float(np.ptp(corners[:, 1])))
-    low, high = corners.min(axis=0) - margin[:2], corners.max(axis=0) + margin[2:]
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    margin = _margins(rng, float(high[1] - low[1]))
+    low, high = low - margin[:2], high + margin[2:]
     size = np.maximum(high - low, 1.0)
     # A label of 25 symbols must not become a huge picture, nor a dot a sliver.
     scale = min(target_height / size[1], _WIDEST / size[0])
@@ -31,25 +34,22 @@ def view(rng: np.random.Generator, box: Box, target_height: float) -> Placement:
     target = (corners - low) * (np.array([out_width, out_height]) / size)
     source = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
     homography = cv2.getPerspectiveTransform(source, target.astype(np.float32))
-    word = (target[:, 0].min(), target[:, 1].min(), target[:, 0].max(), target[:, 1].max())
-    return Placement(np.asarray(homography), out_height, out_width, tuple(float(value) for value in word))  # type: ignore[arg-type]
+    (left, top), (right, bottom) = target.min(axis=0).tolist(), target.max(axis=0).tolist()
+    return Placement(np.asarray(homography), out_height, out_width, (left, top, right, bottom))
 
 
 def _shape(rng: np.random.Generator, aspect: float) -> Points:
     """Stretch, slant and turn as one 2 x 2 matrix. Wide words lean less: their boards hang straight."""
-    draw = rng.random()
-    spread = 9.0 if draw < 0.12 else 2.8
-    angle = float(np.clip(spread * rng.standard_normal(), -25, 25))
+    draw, chance, side = rng.random(), rng.random(3), rng.standard_normal(3)
+    angle = min(max((9.0 if draw < 0.12 else 2.8) * side[0], -25.0), 25.0)
     if draw > 0.985 and aspect < 4:
-        angle = float((25 + 20 * rng.random()) * (1 if rng.random() < 0.5 else -1))
-    slant = 0.16 * rng.standard_normal() if rng.random() < 0.35 else 0.0
-    if rng.random() < 0.45:  # letters drawn out to fill the board: tall ones mostly
-        stretch = np.exp(0.34 * rng.standard_normal() - 0.18)
-    else:
-        stretch = np.exp(0.10 * rng.standard_normal())
-    radians = np.deg2rad(angle)
-    turn = np.array([[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]])
-    return np.asarray(turn @ np.array([[np.clip(stretch, 0.38, 2.2), -np.clip(slant, -0.4, 0.4)], [0.0, 1.0]]))
+        angle = (25 + 20 * chance[0]) * (1 if side[0] < 0 else -1)
+    slant = min(max(0.16 * side[1], -0.4), 0.4) if chance[1] < 0.35 else 0.0
+    # Letters drawn out to fill the board: tall ones mostly.
+    stretch = math.exp(0.34 * side[2] - 0.18 if chance[2] < 0.45 else 0.10 * side[2])
+    stretch = min(max(stretch, 0.38), 2.2)
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    return np.array([[cos * stretch, -cos * slant - sin], [sin * stretch, -sin * slant + cos]])
 
 
 def _tilted(rng: np.random.Generator, corners: Points) -> Points:
@@ -57,16 +57,16 @@ def _tilted(rng: np.random.Generator, corners: Points) -> Points:
 
     The word need not hang before the camera: off to one side or high above, its lines lean.
     """
-    pan, tilt = np.deg2rad(np.clip(14 * rng.standard_normal(2), -MAX_TILT, MAX_TILT))
-    size = float(np.ptp(corners, axis=0).max())
+    pan, tilt = (math.radians(min(max(14 * one, -MAX_TILT), MAX_TILT)) for one in rng.standard_normal(2))
+    size = float((corners.max(axis=0) - corners.min(axis=0)).max())
     distance = size * (1.1 + 3 * rng.random())
-    aside = size * np.clip(0.5 * rng.standard_normal(2), -1, 1)
-    flat = np.hstack([corners + aside, np.zeros((4, 1))])
-    about_y = np.array([[np.cos(pan), 0, np.sin(pan)], [0, 1, 0], [-np.sin(pan), 0, np.cos(pan)]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
-    seen = flat @ (about_y @ about_x).T
-    depth = np.maximum(1 + seen[:, 2:] / distance, 0.35)
-    return np.asarray(seen[:, :2] / depth)
+    aside = [size * min(max(0.5 * one, -1.0), 1.0) for one in rng.standard_normal(2)]
+    # About the level axis first, then about the upright one.
+    across = np.array([[math.cos(pan), math.sin(pan) * math.sin(tilt)], [0.0, math.cos(tilt)]])
+    away = np.array([-math.sin(pan), math.cos(pan) * math.sin(tilt)])
+    flat = corners + aside
+    depth = np.maximum(1 + flat @ away / distance, 0.35)
+    return np.asarray(flat @ across.T / depth[:, None])
 
 
 def _margins(rng: np.random.Generator, height: float) -> Points:
