@@ -29,10 +29,13 @@ class Letters:
     over: list[Layer] = field(default_factory=list)
 
 
-def dressed(rng: np.random.Generator, ink: Mask, size: int, paper: Colour, colour: Colour, needs_edge: bool) -> Letters:
-    """size: pixels per em. needs_edge: the ground is of no one colour, letters need an outline."""
+def dressed(
+    rng: np.random.Generator, ink: Mask, size: int, paper: Colour, colour: Colour, thin: bool, needs_edge: bool
+) -> Letters:
+    """size: pixels per em. thin: strokes would break when worn. needs_edge: the ground is of no one colour, letters
+    need an outline."""
     step = max(size / 26, 0.8)
-    ink = _shaped(rng, ink, size)
+    ink = _shaped(rng, ink, size, thin)
     other = _contrast_to(rng, colour)
     draw = rng.random()
     reach = max(int(round(step * (0.8 + 1.8 * rng.random()))), 1)
@@ -54,20 +57,22 @@ def dressed(rng: np.random.Generator, ink: Mask, size: int, paper: Colour, colou
         return _lit(rng, ink, step, paper, colour)
     if draw < 0.44:
         return _bevelled(rng, ink, step, colour)
-    if draw < 0.455 and size >= 42:  # hollow
+    if draw < 0.455 and size >= 40:  # hollow
         hollow = cv2.subtract(_grown(ink, max(int(step * 0.8), 1)), cv2.erode(ink, _disc(1)))
         return Letters(np.asarray(hollow, np.uint8))
-    if draw < 0.467 and size >= 42:
+    if draw < 0.467 and size >= 40:
         return Letters(_dotted(rng, ink, size))
     return Letters(ink)
 
 
-def _shaped(rng: np.random.Generator, ink: Mask, size: int) -> Mask:
+def _shaped(rng: np.random.Generator, ink: Mask, size: int, thin: bool) -> Mask:
     """Bolder, thinner, rough-edged or peeled."""
     draw = rng.random()
     if draw < 0.09 and size >= 28:
         return _grown(ink, max(int(round(size / 45)), 1))
-    if draw < 0.12 and size >= 42:
+    if thin:
+        return _grown(ink, 1) if draw < 0.25 and size >= 33 else ink
+    if draw < 0.12 and size >= 40:
         return np.asarray(cv2.erode(ink, np.ones((2, 2), np.uint8)), np.uint8)
     height, width = ink.shape
     if draw < 0.20 and height < 512 and width < 512:  # edges of paint, embroidery, cut foil

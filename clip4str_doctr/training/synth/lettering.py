@@ -31,7 +31,7 @@ class Hand:
 def choose_hand(rng: np.random.Generator, face: Face, size: int, drawn_share: float = 0.08) -> Hand:
     """Spacing and jitter as on signs; marks are drawn where the face has none, and sometimes elsewhere."""
     spacing, jitter = 0.0, 0.0
-    if rng.random() < 0.2:
+    if rng.random() < 0.15:
         spacing = size * (0.3 * rng.random() ** 1.5 if rng.random() < 0.75 else -0.06 * rng.random())
     if rng.random() < 0.06:
         jitter = size * 0.08 * rng.random()
@@ -75,9 +75,9 @@ def letter_line(
     if after:
         draw.text((right + space, y), _plain(after[:4], hand), fill=255, font=font, anchor="ls")
     origin_x, origin_y = left - pad[0], top - pad[1]
-    ink = pixels_of(image)[origin_y : bottom + pad[1], max(origin_x, 0) : right + pad[0]]
+    ink = pixels_of(image.crop((origin_x, origin_y, right + pad[0], bottom + pad[1])))
     box = (float(pad[0]), float(pad[1]), float(right - origin_x), float(bottom - origin_y))
-    return Line(np.ascontiguousarray(ink), box, y - _capital_height(font) - origin_y, y - origin_y)
+    return Line(ink, box, y - _capital_height(font) - origin_y, y - origin_y)
 
 
 def pixels_of(image: Image.Image) -> Mask:

@@ -12,6 +12,7 @@ from clip4str_doctr.training.synth.fonts import Face
 from clip4str_doctr.training.synth.geometry import Box, Mask, Placement, bend
 from clip4str_doctr.training.synth.layouts import board_part, clear_of, icon, other_lines, panel
 from clip4str_doctr.training.synth.lettering import Line, choose_hand, letter_line
+from clip4str_doctr.training.synth.marks import stem
 from clip4str_doctr.training.synth.street_effects import street_effects
 from clip4str_doctr.training.synth.surfaces import board_surface, letter_surface, rainbow
 from clip4str_doctr.training.synth.viewing import arch, view
@@ -20,7 +21,8 @@ from clip4str_doctr.training.synth.writing import stretch_marks
 __all__ = ["SIGN_HEIGHTS", "render_sign"]
 
 SIGN_HEIGHTS = (8.0, 200.0)
-_SIZES = (18, 28, 42, 64, 92)  # pixels per em
+_SIZES = (16, 26, 40, 62, 92)  # pixels per em
+_THIN = 0.085  # em; thinner strokes break when worn
 _CHANNELS = 4  # that OpenCV warps at once
 
 
@@ -39,7 +41,8 @@ def render_sign(
     paper, colour = contrasting_colours(rng, False)
     layers = _surroundings(rng, line, paper, colour, lambda: other_lines(rng, line, hand, neighbour))
     over_photo = rng.random() < 0.06
-    letters = dressed(rng, line.ink, size, paper, colour, needs_edge=over_photo)
+    thick = stem(hand.font)
+    letters = dressed(rng, line.ink, size, paper, colour, thin=thick < _THIN, needs_edge=over_photo)
     layers += letters.under
     masks = [layer.mask for layer in layers] + [letters.ink] + [layer.mask for layer in letters.over]
     masks, box = _bent(rng, masks, line.box, len(label))
@@ -54,7 +57,9 @@ def render_sign(
     crop += share * (_ink_surface(rng, paper, colour, placement, len(label)) - crop)
     for layer, share in zip(letters.over, shares[len(layers) + 1 :], strict=True):
         crop += share * (layer.colour - crop)
-    return street_effects(rng, crop, float(np.abs(paper - colour).mean()), placement.word)
+    top, bottom = placement.word[1], placement.word[3]
+    stroke = thick * size * (bottom - top) / max(box[3] - box[1], 1)
+    return street_effects(rng, crop, float(np.abs(paper - colour).mean()), placement.word, stroke)
 
 
 def _neighbours(rng: np.random.Generator, neighbour: Callable[[], str]) -> tuple[str, str]:

@@ -12,10 +12,13 @@ from clip4str_doctr.training.synth.photos import photo_cut
 __all__ = ["street_effects"]
 
 
-def street_effects(rng: np.random.Generator, crop: Pixels, contrast: float, word: Box) -> npt.NDArray[np.uint8]:
-    """crop: (H, W, 3) float32, 0..255; contrast: of ink and paper, 0..255, little is left as it is; word: its box.
+def street_effects(
+    rng: np.random.Generator, crop: Pixels, contrast: float, word: Box, stroke: float
+) -> npt.NDArray[np.uint8]:
+    """crop: (H, W, 3) float32, 0..255 -> (H, W, 3) uint8.
 
-    -> (H, W, 3) uint8.
+    contrast: of ink and paper, 0..255; little is left as it is. word: its box. stroke: how thick its strokes are,
+    pixels: thin ones are blurred less, for nobody labels what nobody can read.
     """
     draw = rng.random(8)
     if draw[0] < 0.12:
@@ -28,7 +31,7 @@ def street_effects(rng: np.random.Generator, crop: Pixels, contrast: float, word
         crop = (crop - 127) * np.float32(gain) + np.float32(127 + brightness)
     if draw[2] < 0.3:
         crop = crop * (1 + 0.09 * rng.standard_normal(3)).astype(np.float32)
-    crop = _lens(rng, crop)
+    crop = _lens(rng, crop, stroke)
     if draw[3] < 0.65:
         crop = _noise(rng, crop, min(15.0, 0.16 * contrast))
     if draw[4] < 0.22:  # sharpened by the camera
@@ -63,16 +66,16 @@ def _light(rng: np.random.Generator, crop: Pixels) -> Pixels:
     return np.asarray(crop, np.float32)
 
 
-def _lens(rng: np.random.Generator, crop: Pixels) -> Pixels:
+def _lens(rng: np.random.Generator, crop: Pixels, stroke: float) -> Pixels:
     """Out of focus, shaken, far away, or sharp."""
     height = crop.shape[0]
     draw = rng.random()
     if draw < 0.42:
-        sigma = 0.3 + max(height - 10, 3) * 0.028 * rng.random() ** 1.7
+        sigma = 0.3 + min(max(height - 10, 3) * 0.028, 0.75 * stroke) * rng.random() ** 1.7
         crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), sigma), np.float32)
-    elif draw < 0.50 and height > 20:
+    elif draw < 0.50 and height > 20 and stroke > 2:
         crop = motion_blur(rng, crop)
-    if rng.random() < 0.16 and height > 18:
+    if rng.random() < 0.16 and height > 18 and stroke > 1.5:
         crop = low_resolution(rng, crop)
     return crop
 
