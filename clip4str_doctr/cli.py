@@ -11,6 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,8 +126,11 @@ def _add_accuracy(parser: argparse.ArgumentParser) -> None:
         "--suite", action="append", metavar="NAME", help="suite to read, may be repeated (default: all)"
     )
     parser.add_argument("--words", type=_positive, default=1000, metavar="N", help="of each suite (default: 1000, all)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="labelled pictures instead: labels.json, with images/ or beside them"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is one)")
-    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for accuracy.json and accuracy.md")
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for figures (JSON, table) and pictures")
     parser.set_defaults(run=_accuracy)
 
 
@@ -289,7 +293,8 @@ def _accuracy(args: argparse.Namespace) -> int:
     model = _load(args).to(_device(args.device)).eval()
     try:
         source = args.weights or find_weights(model.config.arch)
-        print(run_accuracy(model, source, suites=args.suite, words=args.words, out=args.out))
+        tell = partial(print, flush=True)
+        run_accuracy(model, source, suites=args.suite, data=args.data, words=args.words, out=args.out, tell=tell)
     except (OSError, ValueError, RuntimeError) as error:
         raise CommandError(str(error)) from error
     return 0

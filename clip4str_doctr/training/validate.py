@@ -10,10 +10,24 @@ import torch
 
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.preprocess import Preprocess
-from clip4str_doctr.training.metrics import Scores, score_strings
+from clip4str_doctr.training.calibration import calibration_error, fit_temperature
+from clip4str_doctr.training.data import SamplesFactory, default_samples, validation_crops
+from clip4str_doctr.training.metrics import Scores, nfc, score_strings
+from clip4str_doctr.training.recipe import DataRecipe
 from clip4str_doctr.training.suites import SUITES, RenderedSuite, rendered
 
-__all__ = ["STYLES", "Answers", "read_words", "score", "score_answers", "suite_figures", "suite_scores"]
+__all__ = [
+    "STYLES",
+    "Answers",
+    "are_right",
+    "read_words",
+    "rounded",
+    "score",
+    "score_answers",
+    "suite_checks",
+    "suite_scores",
+    "watched_temperature",
+]
 
 # What the renderer draws and training watches apart.
 STYLES = ("clean", "photo")
@@ -21,11 +35,16 @@ STYLES = ("clean", "photo")
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model reads in N crops: its answers, those of its visual branch alone, and the answers' confidences."""
+    """What a model reads in N crops.
+
+    texts: its answers. visual: those of its visual branch alone. confidences: of the answers, 0..1. logits: of the
+    answers, a tensor (rows, V + 1) float32 on the CPU each, EOS being the last row unless the word has none.
+    """
 
     texts: list[str]
     visual: list[str]
     confidences: list[float]
+    logits: list[torch.Tensor]
 
 
 @torch.inference_mode()
@@ -33,15 +52,18 @@ def read_words(model: CLIP4STR, crops: Sequence[npt.NDArray[np.uint8]], batch_si
     """Read crops (H, W, 3) uint8 RGB by the model's own decoding. The model must be in eval mode."""
     preprocess = Preprocess(model.config.image_tower.image_size, model.config.preprocess)
     device = next(model.parameters()).device
-    answers = Answers([""] * len(crops), [""] * len(crops), [0.0] * len(crops))
+    answers = Answers([""] * len(crops), [""] * len(crops), [0.0] * len(crops), [torch.empty(0)] * len(crops))
     # A batch is decoded as long as its longest word, and wide crops mostly hold long words.
     order = sorted(range(len(crops)), key=lambda number: crops[number].shape[1] / crops[number].shape[0])
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         reading = model.read(preprocess([crops[number] for number in batch]).to(device))
-        words = model.postprocessor(reading.answer(model.charset.eos))
-        for number, (text, confidence), visual in zip(batch, words, reading.stages[-1].captions, strict=True):
-            answers.texts[number], answers.confidences[number], answers.visual[number] = text, confidence, visual
+        logits = reading.answer(model.charset.eos)
+        words = model.postprocessor(logits)
+        for place, number in enumerate(batch):
+            answers.texts[number], answers.confidences[number] = words[place]
+            answers.visual[number] = reading.stages[-1].captions[place]
+            answers.logits[number] = logits[place, : len(words[place][0]) + 1].float().cpu()
     return answers
 
 
@@ -57,11 +79,14 @@ def score_answers(answers: Answers, labels: Sequence[str]) -> Scores:
     return score_strings(answers.texts, answers.visual, labels)
 
 
-def suite_figures(suite: RenderedSuite, scores: Scores) -> dict[str, Any]:
-    """What a report says of one suite: rounded scores, how many words, and whether the suite is what it was."""
-    rounded = {name: round(value, 4) for name, value in asdict(scores).items()}
-    checks = {"labels_crc": suite.labels_crc, "pixels_crc": suite.pixels_crc, "as_defined": suite.as_defined}
-    return {"about": SUITES[suite.name].about, **rounded, "n": len(suite.labels), **checks}
+def rounded(scores: Scores) -> dict[str, float]:
+    """Scores as they are written down."""
+    return {name: round(value, 4) for name, value in asdict(scores).items()}
+
+
+def suite_checks(suite: RenderedSuite) -> dict[str, Any]:
+    """Whether a suite is what it was, as far as its checksums tell."""
+    return {"labels_crc": suite.labels_crc, "pixels_crc": suite.pixels_crc, "as_defined": suite.as_defined}
 
 
 def suite_scores(model: CLIP4STR, words: int, names: Iterable[str] = tuple(SUITES)) -> dict[str, Any]:
@@ -69,5 +94,29 @@ def suite_scores(model: CLIP4STR, words: int, names: Iterable[str] = tuple(SUITE
     figures: dict[str, Any] = {}
     for name in names:
         suite = rendered(name, words)
-        figures[name] = suite_figures(suite, score(model, suite.crops, suite.labels))
+        answers = read_words(model, suite.crops)
+        figures[name] = {
+            "about": SUITES[name].about,
+            **rounded(score_answers(answers, suite.labels)),
+            "n": len(suite.labels),
+            "ece": round(calibration_error(answers.confidences, are_right(answers.texts, suite.labels)), 4),
+            **suite_checks(suite),
+        }
     return figures
+
+
+def are_right(texts: Sequence[str], labels: Sequence[str]) -> list[bool]:
+    """Whether each answer is its label, cased, NFC."""
+    return [text == label for text, label in zip(nfc(texts), nfc(labels), strict=True)]
+
+
+def watched_temperature(model: CLIP4STR, recipe: DataRecipe, factory: SamplesFactory = default_samples) -> float:
+    """The temperature that fits the words a run watches, print and signs alike; the suites are other words."""
+    logits: list[torch.Tensor] = []
+    right: list[bool] = []
+    for style in STYLES:
+        crops, labels = validation_crops(style, recipe, factory)
+        answers = read_words(model, crops)
+        logits += answers.logits
+        right += are_right(answers.texts, labels)
+    return fit_temperature(logits, right)

@@ -16,10 +16,12 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 FLOORS = (
     ("charset",),
     ("config",),
-    ("preprocess", "postprocess", "decoding", "images", "weight_card", "tokenizer"),
+    ("preprocess", "postprocess", "decoding", "images", "weight_card", "tokenizer", "boxes"),
+    ("ink", "gaps"),
+    ("lines", "finders"),
     ("modeling",),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
-    ("convert", "factories", "plugin"),
+    ("convert", "factories", "plugin", "detection"),
     ("training",),
     ("benchmark",),
     ("cli", "_autoload", ""),
@@ -28,7 +30,9 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin"},
+    "doctr": {"plugin", "detection"},
+    "rapidocr": {"finders"},
+    "onnxruntime": {"finders"},
     "open_clip": {"modeling"},
     "transformers": {"modeling"},
     "pickle": {"checkpoint"},

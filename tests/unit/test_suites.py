@@ -9,6 +9,8 @@ import pytest
 from clip4str_doctr.training.suites import SUITES, labels_of, rendered
 from clip4str_doctr.training.suites.draw import draw_labels
 from clip4str_doctr.training.synth import VAL_FAMILIES, fonts_installed, is_held_out
+from clip4str_doctr.training.synth.fonts import usable_faces
+from clip4str_doctr.training.synth.legibility import confused_letters
 from clip4str_doctr.training.synth.words import valid_label
 
 needs_fonts = pytest.mark.skipif(
@@ -65,6 +67,17 @@ def test_drawing_is_repeatable_and_held_out() -> None:
 
 def test_fonts_are_held_out() -> None:
     assert all(set(suite.families) <= VAL_FAMILIES for suite in SUITES.values())
+
+
+@needs_fonts
+def test_print_is_drawn_with_faces_that_show_every_mark() -> None:
+    faces = usable_faces("val")
+    for family in SUITES["clean"].families:
+        for face in faces[family]:
+            assert not confused_letters(face), f"{face.path} at weight {face.weight}"
+    # That the check finds what it is there for: a face without dots under its letters.
+    light = [face for face in faces["work-sans"] if face.weight == 250]
+    assert light and all({"a", "ạ", "Ê", "Ệ"} <= confused_letters(face) for face in light)
 
 
 @needs_fonts

@@ -25,8 +25,10 @@ _CHECKED = 32
 
 # Families that no training sample is drawn with; the suites keep to these even if more are held out later.
 _SCRIPT = ("dancing-script",)
-_PRINT = ("lora", "manrope", "onest", "oswald", "space-mono", "spectral", "work-sans")
-_ALL = ("rowdies", "yanone-kaffeesatz", *_SCRIPT, *_PRINT)
+_PRINT = ("lora", "manrope", "onest", "oswald", "space-mono", "spectral")
+# The lightest work-sans draws no dots under letters (0.5 of 1,100 pixels of an o), so some of its labels cannot be
+# read off the picture. It stays where older figures are to be comparable.
+_ALL = ("rowdies", "work-sans", "yanone-kaffeesatz", *_SCRIPT, *_PRINT)
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,19 @@ class Suite:
 
 SUITES: dict[str, Suite] = {
     "clean": Suite(
-        "clean", (16, 64), _PRINT, "document print, 16 to 64 px, words and numbers as documents have them", 0xD7FA9625
+        "clean", (16, 64), _PRINT, "document print, 16 to 64 px, words and numbers as documents have them", 0xCA89911C
     ),
     "photo": Suite("photo", None, _ALL, "signs as photographed", 0x72259721),
     "numbers": Suite(
         "mixed", None, _ALL, "numbers, prices, phones, plates, dates; a third print, the rest signs", 0x37133668
     ),
     "rare_syllables": Suite(
-        "clean", (16, 64), _PRINT, "print of syllables, all alike, most of which are rare", 0x3F02F7EB
+        "clean", (16, 64), _PRINT, "print of syllables, all alike, most of which are rare", 0xE97D286F
     ),
     "long_words": Suite(
-        "clean", (16, 64), _PRINT, "print of 12 to 25 symbols: joined words, web addresses, e-mails", 0x82FC503A
+        "clean", (16, 64), _PRINT, "print of 12 to 25 symbols: joined words, web addresses, e-mails", 0xCB755BE6
     ),
-    "tiny": Suite("clean", (8, 12), _PRINT, "document print of 8 to 12 px", 0x4947E07F),
+    "tiny": Suite("clean", (8, 12), _PRINT, "document print of 8 to 12 px", 0x9086F68B),
     "handwriting": Suite("mixed", None, _SCRIPT, "script fonts; a third print, the rest signs", 0xC67CC477),
     "print_mixed": Suite(
         "clean", None, _ALL, "print of 11 to 44 px in all fonts, every kind of label, 7 % random strings", 0xF1DD7BA7
