@@ -16,7 +16,8 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 FLOORS = (
     ("charset",),
     ("config",),
-    ("preprocess", "postprocess", "decoding", "images", "weight_card", "tokenizer"),
+    ("preprocess", "postprocess", "decoding", "caption_cache", "images", "weight_card", "tokenizer"),
+    ("fast_decoding",),
     ("modeling",),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
     ("convert", "factories", "plugin"),
