@@ -2,10 +2,11 @@
 
 - Keys and values of the memory are projected once per branch, those of the content stream once per symbol: in a decoder
   of one layer neither ever changes.
-- A word that has met EOS leaves the visual draft, and the cross draft after its own S steps.
+- A word that has met EOS leaves the visual draft.
+- The cross branch mostly says what the visual branch said, so its draft is checked in one go instead of being spelled.
 - Every distinct caption is encoded once; a refined draft that equals the draft needs no second look at it.
 
-Nothing waits for the device but the draft's question whether all words have ended, and the spelling of captions.
+Nothing waits for the device but the drafts' questions whether all is said, and the spelling of captions.
 Nothing is changed in place that a gradient would need.
 """
 
@@ -57,7 +58,7 @@ def fast_predict_and_refine(
     charset: Charset,
     config: DecodeConfig,
 ) -> Reading:
-    """As `dual_predict_and_refine`; rows that do not count say EOS. encode: see `EncodeFn`."""
+    """As `dual_predict_and_refine`. encode: see `EncodeFn`."""
     length = config.max_symbols + 1
     visual_branch, cross_branch = (_Branch(decoder, charset, length) for decoder in decoders)
     visual_memory = _Memory(visual_branch.decoder.project_memory(image_tokens))
@@ -68,12 +69,12 @@ def fast_predict_and_refine(
     ids = visual.argmax(-1).tolist()
     rows = [min(_symbols(word, charset.eos) + 1, length) if config.decode_ar else length for word in ids]
     visual = visual[:, : max(rows)]
+    row_counts = torch.tensor(rows).to(image_tokens.device)
     captions = [charset.decode(word) for word in ids]
 
     seen = _SeenCaptions(cross_branch.decoder, image_tokens, encode)
     cross_memory = seen.memory(captions)
-    cross = cross_branch.draft(cross_memory, rows)
-    row_counts = torch.tensor(rows, dtype=torch.int64).to(image_tokens.device)
+    cross = cross_branch.draft(cross_memory, row_counts, visual.argmax(-1))
     stages = [Stage(visual, cross, row_counts, captions)]
     for _ in range(config.refine_iters):
         last = stages[-1]
@@ -147,8 +148,8 @@ class _Branch:
         ended = torch.zeros(count, dtype=torch.bool, device=device)
         words: torch.Tensor | None = None
         for step in range(self._length):
-            logits = self._ask(step, content, memory)
-            out = self._all_rows(count, logits) if out is None else out
+            logits = self._ask(slice(step, step + 1), content, memory)
+            out = self._closed(count, logits[0, 0]) if out is None else out
             out[slice(None) if words is None else words, step] = logits[:, 0]
             ids = logits.argmax(-1)
             if step + 1 == self._length:
@@ -168,29 +169,33 @@ class _Branch:
 
     def draft_at_once(self, memory: _Memory) -> torch.Tensor:
         """All queries together, each having seen BOS only -> (N, length, V + 1)."""
-        return self.decoder.answer(self._queries, self._begin(memory), memory.projected, None, memory.hidden)
+        return self._ask(slice(self._length), self._begin(memory), memory)
 
-    def draft(self, memory: _Memory, rows: Sequence[int]) -> torch.Tensor:
-        """Symbol by symbol, `rows` steps for each word -> (N, longest, V + 1)."""
-        # Longest first: those who go on are then the first of the batch, and leaving costs nothing.
-        order = sorted(range(len(rows)), key=lambda word: -rows[word])
-        moved = order != list(range(len(rows)))
-        place = torch.tensor(order).to(memory.projected.device) if moved else None
-        memory = memory if place is None else memory[place]
-        content, out, ids = self._begin(memory), None, None
-        longest = max(rows)
-        for step in range(longest):
-            going = sum(count > step for count in rows)
-            if going < len(content):
-                memory, content = memory[:going], content[:going]
-            if ids is not None:
-                content = torch.cat([content, self.decoder.project_content(ids[:going], step)], dim=1)
-            logits = self._ask(step, content, memory)
-            out = self._all_rows(len(rows), logits, longest) if out is None else out
-            out[:going, step] = logits[:, 0]
-            ids = logits.argmax(-1)
+    def draft(self, memory: _Memory, rows: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
+        """What `rows` (N,) greedy steps give, found without taking them one by one -> (N, L, V + 1).
+
+        guess: (N, L) ids, L the longest word's rows. All steps are taken at once with the guess as context, and again
+        with their own answers, until they repeat themselves: then every step has seen the answers before it. The first
+        k + 1 answers are right after k rounds whatever the guess, and one round is enough if it was right.
+        """
+        count, length = guess.shape
+        step = torch.arange(length, device=guess.device)
+        later = (step > step[:, None])[None, None]
+        out: torch.Tensor | None = None
+        words = torch.arange(count, device=guess.device)
+        for _ in range(length):
+            ids = torch.cat([self._bos(len(guess), guess.device), guess[:, :-1]], dim=1)
+            logits = self._ask(slice(length), self.decoder.project_content(ids), memory, later)
+            out = logits if out is None else out.index_copy(0, words, logits)
+            answers = logits.argmax(-1)
+            # The last answer of a word is no context of its own.
+            open_steps = (answers != guess) & (step < rows[:, None] - 1)
+            left = open_steps.any(dim=1).nonzero()[:, 0]
+            if len(left) == 0:
+                break
+            words, memory, guess, rows = words[left], memory[left], answers[left], rows[left]
         assert out is not None
-        return out if place is None else out[torch.argsort(place)]
+        return out
 
     def refine(self, memory: _Memory, previous: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """As `decoding.refine` -> (N, length, V + 1)."""
@@ -200,12 +205,15 @@ class _Branch:
         unseen = ((ids == self._charset.eos).cumsum(1) > 0) | (slot >= rows[:, None])
         hidden = cloze_mask(self._length, ids.shape[1], ids.device) | unseen[:, None, None]
         content = self.decoder.project_content(ids)
-        return self.decoder.answer(self._queries, content, memory.projected, hidden, memory.hidden)
+        return self._ask(slice(self._length), content, memory, hidden)
 
-    def _ask(self, step: int, content: torch.Tensor, memory: _Memory) -> torch.Tensor:
+    def _ask(
+        self, steps: slice, content: torch.Tensor, memory: _Memory, hidden: torch.Tensor | None = None
+    ) -> torch.Tensor:
         queries, asked = self._queries
-        one = (queries[:, step : step + 1], asked[:, step : step + 1])
-        return self.decoder.answer(one, content, memory.projected, None, memory.hidden)
+        return self.decoder.answer(
+            (queries[:, steps], asked[:, steps]), content, memory.projected, hidden, memory.hidden
+        )
 
     def _begin(self, memory: _Memory) -> torch.Tensor:
         """The content that every word begins with (N, 1, 2 d)."""
@@ -215,11 +223,11 @@ class _Branch:
     def _bos(self, count: int, device: torch.device) -> torch.Tensor:
         return torch.full((count, 1), self._charset.bos, dtype=torch.int64, device=device)
 
-    def _all_rows(self, count: int, like: torch.Tensor, length: int | None = None) -> torch.Tensor:
-        """(count, length, V + 1) of rows that say EOS, of the type of the logits given."""
-        closed = torch.full_like(like[0, 0], -1e4)
+    def _closed(self, count: int, like: torch.Tensor) -> torch.Tensor:
+        """(count, length, V + 1) of rows that say EOS, of the type of the logits (V + 1,) given."""
+        closed = torch.full_like(like, -1e4)
         closed[self._charset.eos] = 0
-        return closed.expand(count, self._length if length is None else length, -1).clone()
+        return closed.expand(count, self._length, -1).clone()
 
 
 def _symbols(word: list[int], eos: int) -> int:

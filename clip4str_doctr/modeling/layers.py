@@ -43,8 +43,9 @@ class Attention(nn.Module):
         """`forward` after the projections. query: (N or 1, Q, d), source: (N, K, 2 d) -> (N, Q, d)."""
         k, v = source.chunk(2, dim=-1)
         q, k, v = self._split(query), self._split(k), self._split(v)
-        if torch.is_grad_enabled():
-            # Plain products: for the short sequences here they train faster on CPUs than the fused kernel's backward.
+        # Plain products: for the short sequences here they train faster on CPUs than the fused kernel's backward, and
+        # for a single query its start costs more than it saves.
+        if torch.is_grad_enabled() or query.shape[1] == 1:
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
             if hidden is not None:
                 scores = scores.masked_fill(hidden, float("-inf"))
