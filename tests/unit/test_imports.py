@@ -30,7 +30,7 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin", "detection"},
+    "doctr": {"plugin", "detection", "benchmark"},
     "rapidocr": {"finders"},
     "onnxruntime": {"finders"},
     "open_clip": {"modeling"},
