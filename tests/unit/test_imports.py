@@ -40,7 +40,7 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin", "predictor", "detection", "pages"},
+    "doctr": {"plugin", "predictor", "detection", "pages", "benchmark"},
     "rapidocr": {"finders"},
     "onnxruntime": {"finders"},
     "pypdfium2": {"pages"},
