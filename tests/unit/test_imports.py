@@ -31,7 +31,11 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
+<<<<<<< HEAD
     "doctr": {"plugin", "detection", "pages"},
+=======
+    "doctr": {"plugin", "detection", "benchmark"},
+>>>>>>> m2a
     "rapidocr": {"finders"},
     "onnxruntime": {"finders"},
     "pypdfium2": {"pages"},
@@ -104,8 +108,9 @@ def test_importing_us_imports_nothing_heavy() -> None:
     assert not HEAVY & imported_by("import clip4str_doctr, clip4str_doctr._autoload")
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = "from clip4str_doctr.cli import main\ntry: main(['read', '--help'])\nexcept SystemExit: pass"
+@pytest.mark.parametrize("command", ["read", "page"])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    code = f"from clip4str_doctr.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert not HEAVY & imported_by(code)
 
 
