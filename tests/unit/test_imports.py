@@ -31,11 +31,7 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-<<<<<<< HEAD
-    "doctr": {"plugin", "detection", "pages"},
-=======
-    "doctr": {"plugin", "detection", "benchmark"},
->>>>>>> m2a
+    "doctr": {"plugin", "detection", "pages", "benchmark"},
     "rapidocr": {"finders"},
     "onnxruntime": {"finders"},
     "pypdfium2": {"pages"},
