@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="folder for the outputs (default: text to stdout)"
     )
-    parser.add_argument("--draw", action="store_true", help="also write a picture of each page with what was read")
+    parser.add_argument("--draw", action="store_true", help="also write NAME.boxes.png, what was read beside each page")
     parser.add_argument("--overwrite", action="store_true", help="read again what has an output already")
     parser.add_argument(
         "--dpi", type=_dpi, default=200.0, metavar="N", help="at which pages of a PDF are drawn (default: 200)"

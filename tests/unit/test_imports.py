@@ -113,8 +113,9 @@ def test_importing_us_imports_nothing_heavy() -> None:
     assert not HEAVY & imported_by("import clip4str_doctr, clip4str_doctr._autoload")
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = "from clip4str_doctr.cli import main\ntry: main(['read', '--help'])\nexcept SystemExit: pass"
+@pytest.mark.parametrize("command", ["read", "page"])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    code = f"from clip4str_doctr.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert not HEAVY & imported_by(code)
 
 
