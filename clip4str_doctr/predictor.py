@@ -3,8 +3,8 @@
 A detector that overlooks a space gives two words as one crop, which is squashed until its letters are slivers, and of
 which at most 25 symbols can be read in one pass. Such a crop is cut in the middle of the gaps between its words (see
 `lines`), so that no ink is lost; the pieces are read on their own and joined without a space, since the alphabet has
-none. Not every gap parts two words: of the two answers, whole and joined, the one that is more certain per symbol is given.
-docTR's own way, overlapping pieces of fixed width whose strings are merged, is measured beside it in
+none. Not every gap parts two words: of the two answers, whole and joined, the one that is more certain per symbol is
+given. docTR's own way, overlapping pieces of fixed width whose strings are merged, is measured beside it in
 `benchmark/wide_crops.py`.
 """
 
