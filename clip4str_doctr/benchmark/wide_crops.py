@@ -159,7 +159,7 @@ def lost_symbols(answer: str, label: str) -> int:
 
 
 def readers(model: CLIP4STR) -> dict[str, Reader]:
-    """whole: no cutting. doctr: its own, from 8:1 on. gaps: ours, at any aspect ratio; the tables try several limits."""
+    """whole: no cutting. doctr: its own, from 8:1 on. gaps: ours, at any aspect ratio; tables try several limits."""
     from clip4str_doctr.plugin import CropPreProcessor, recognition_predictor_of
     from clip4str_doctr.predictor import WideCropPredictor
 
