@@ -3,8 +3,8 @@
 A detector that overlooks a space gives two words as one crop, which is squashed until its letters are slivers, and of
 which at most 25 symbols can be read in one pass. Such a crop is cut in the middle of the gaps between its words (see
 `lines`), so that no ink is lost; the pieces are read on their own and joined without a space, since the alphabet has
-none. Not every gap parts two words: of the two answers, whole and joined, the one with the higher confidence is given.
-docTR's own way, overlapping pieces of fixed width whose strings are merged, is measured beside it in
+none. Not every gap parts two words: of the two answers, whole and joined, the one that is more certain per symbol is
+given. docTR's own way, overlapping pieces of fixed width whose strings are merged, is measured beside it in
 `benchmark/wide_crops.py`.
 """
 
@@ -23,7 +23,7 @@ from clip4str_doctr.preprocess import to_uint8
 __all__ = ["WIDE_FROM", "WideCropPredictor", "cut_at_gaps"]
 
 # Width / height from which a crop is looked at for gaps: chosen with benchmark/wide_crops.py.
-WIDE_FROM = 4.0
+WIDE_FROM = 3.0
 
 Crop = npt.NDArray[Any]
 
@@ -59,18 +59,28 @@ class WideCropPredictor(RecognitionPredictor):
         cut = {number: parts for number, parts in cut.items() if len(parts) > 1}
         pieces = iter(super().forward([piece for parts in cut.values() for piece in parts], **kwargs))
         for number, parts in cut.items():
-            joined = self._join([next(pieces) for _ in parts])
-            answers[number] = max(answers[number], joined, key=lambda answer: answer[1])
+            words = [next(pieces) for _ in parts]
+            if self._certainty(words) > self._certainty([answers[number]]):
+                answers[number] = self._join(words)
         return answers
 
+    @property
+    def _kind(self) -> str:
+        # A model of another package may come with docTR's own postprocessor, whose confidence is a mean.
+        return getattr(self.model.postprocessor, "confidence", "mean")
+
     def _join(self, words: list[tuple[str, float]]) -> tuple[str, float]:
-        text = "".join(word for word, _ in words)
-        kind = getattr(self.model.postprocessor, "confidence", "mean")
-        if kind == "product":
-            return text, math.prod(confidence for _, confidence in words)
-        if kind == "min":
-            return text, min(confidence for _, confidence in words)
+        text, confidences = "".join(word for word, _ in words), [confidence for _, confidence in words]
+        if self._kind == "product":
+            return text, math.prod(confidences)
+        if self._kind == "min":
+            return text, min(confidences)
         return text, sum(len(word) * confidence for word, confidence in words) / max(len(text), 1)
+
+    def _certainty(self, words: list[tuple[str, float]]) -> float:
+        """What answers of unlike lengths are compared by: a product of more factors is smaller, so its mean factor."""
+        text, confidence = self._join(words)
+        return float(confidence ** (1 / (len(text) + len(words)))) if self._kind == "product" else confidence
 
 
 def cut_at_gaps(crop: Crop, wide_from: float = WIDE_FROM) -> list[Crop]:

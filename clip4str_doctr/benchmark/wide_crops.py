@@ -159,7 +159,7 @@ def lost_symbols(answer: str, label: str) -> int:
 
 
 def readers(model: CLIP4STR) -> dict[str, Reader]:
-    """whole: no cutting. doctr: its own, from 8:1 on. gaps: ours, however narrow the crop; tables choose from where."""
+    """whole: no cutting. doctr: its own, from 8:1 on. gaps: ours, at any aspect ratio; tables try several limits."""
     from clip4str_doctr.plugin import CropPreProcessor, recognition_predictor_of
     from clip4str_doctr.predictor import WideCropPredictor
 
@@ -211,11 +211,14 @@ def _figures(drawn: Sequence[Sample], answers: dict[str, list[str]], group: Sequ
 
 
 def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None  # installed from a wheel; a repository further up is somebody else's
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return None  # installed from a wheel
+        return None
 
 
 def main() -> None:
