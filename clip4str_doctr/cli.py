@@ -331,10 +331,16 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _accuracy(args: argparse.Namespace) -> int:
-    from clip4str_doctr.benchmark.accuracy import run_accuracy
+    try:
+        from clip4str_doctr.benchmark.accuracy import run_accuracy
+    except ModuleNotFoundError as error:
+        raise CommandError(f"{error.name} is not installed; type pip install 'clip4str-doctr[bench]'") from error
+    from clip4str_doctr import CLIP4STR
     from clip4str_doctr.lookup import find_weights
 
     model = _load(args).to(_device(args.device)).eval()
+    if not isinstance(model, CLIP4STR):
+        raise CommandError(f"--arch {args.arch} is no CLIP4STR, both of whose branches are measured; leave --arch out")
     try:
         source = args.weights or find_weights(model.config.arch)
         tell = partial(print, flush=True)
