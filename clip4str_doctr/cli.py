@@ -1,4 +1,4 @@
-"""The command line: `clip4str-doctr read | convert | weights | train`.
+"""The command line: `clip4str-doctr read | convert | weights | train | bench`.
 
 Results go to stdout, everything else to stderr. Exit status: 0 when all went well, 1 when some inputs failed, 2 when
 nothing could be done as asked. torch is imported only once there is work for it.
@@ -11,6 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_convert(commands.add_parser("convert", help="turn the published checkpoint into a weights folder"))
     _add_weights(commands.add_parser("weights", help="list the weights that are found, and where they are looked for"))
     _add_train(commands.add_parser("train", help="train a model from a recipe"))
+    _add_bench(commands.add_parser("bench", help="measure how well a model reads"))
     return parser
 
 
@@ -120,6 +122,33 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict-labels", action="store_true", help="stop if any word of --data cannot be used")
     parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --init is a .ckpt outside of it")
     parser.set_defaults(run=_train)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_subparsers(title="what to measure", required=True, metavar="WHAT")
+    _add_accuracy(
+        what.add_parser("accuracy", help="words right, on rendered validation suites or on labelled pictures")
+    )
+
+
+def _add_accuracy(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measure word accuracies, CER and 1-NED on the validation suites, whose fonts and lexical words no training "
+        "saw; needs pip install 'clip4str-doctr[bench]'. Prints a table."
+    )
+    parser.add_argument("--arch", help=f"{', '.join(PRESETS)}, or another package's (default: {DEFAULT_ARCH})")
+    parser.add_argument("--weights", help="published .ckpt, weights folder, or hf://owner/repo (default: looked for)")
+    parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --weights is a .ckpt outside of it")
+    parser.add_argument(
+        "--suite", action="append", metavar="NAME", help="suite to read, may be repeated (default: all)"
+    )
+    parser.add_argument("--words", type=_positive, default=1000, metavar="N", help="of each suite (default: 1000, all)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="labelled pictures instead: labels.json, with images/ or beside them"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is one)")
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for figures (JSON, table) and pictures")
+    parser.set_defaults(run=_accuracy)
 
 
 def _positive(text: str) -> int:
@@ -294,6 +323,20 @@ def _with_options(recipe: "Recipe", args: argparse.Namespace) -> "Recipe":
         if given is not None:
             values[part][key] = given
     return recipe_from_dict(values)
+
+
+def _accuracy(args: argparse.Namespace) -> int:
+    from clip4str_doctr.benchmark.accuracy import run_accuracy
+    from clip4str_doctr.lookup import find_weights
+
+    model = _load(args).to(_device(args.device)).eval()
+    try:
+        source = args.weights or find_weights(model.config.arch)
+        tell = partial(print, flush=True)
+        run_accuracy(model, source, suites=args.suite, data=args.data, words=args.words, out=args.out, tell=tell)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CommandError(str(error)) from error
+    return 0
 
 
 def _recipe(name: str) -> Path:

@@ -178,7 +178,7 @@ def load_into(model: CLIP4STR, path: str | Path, **options: Any) -> None:
         setattr(model, name, getattr(loaded, name).to(device).train(model.training))
     model.config = loaded.config
     model.charset = loaded.charset
-    model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence)
+    model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence, loaded.postprocessor.temperature)
 
 
 def _load_state_dict(model: CLIP4STR, path: Path, options: Mapping[str, Any]) -> None:
@@ -205,7 +205,8 @@ def save_model(
 ) -> WeightCard:
     """Write config.json, model.safetensors, card.json and tokenizer files that `load_model` takes; returns the card.
 
-    card: what is known of the weights; arch, SHA-256, preprocess, dtype and parameter count are filled in. dtype: what
+    card: what is known of the weights; arch, SHA-256, preprocess, dtype, parameter count and temperature are filled in.
+    dtype: what
     floating point tensors are stored as, None keeps theirs. The folder appears complete or not at all.
     Raises FileExistsError for a non-empty folder that is not ours, unless `overwrite`; WeightsError for a card of
     another architecture, for values that float16 cannot hold, and for an M-CLIP text tower without its tokenizer.

@@ -16,18 +16,23 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 FLOORS = (
     ("charset",),
     ("config",),
-    ("preprocess", "postprocess", "decoding", "images", "weight_card", "tokenizer"),
+    ("preprocess", "postprocess", "decoding", "images", "weight_card", "tokenizer", "boxes"),
+    ("ink", "gaps"),
+    ("lines", "finders"),
     ("modeling",),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
-    ("convert", "factories", "plugin"),
+    ("convert", "factories", "plugin", "detection"),
     ("training",),
+    ("benchmark",),
     ("cli", "_autoload", ""),
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin"},
+    "doctr": {"plugin", "detection"},
+    "rapidocr": {"finders"},
+    "onnxruntime": {"finders"},
     "open_clip": {"modeling"},
     "transformers": {"modeling"},
     "pickle": {"checkpoint"},

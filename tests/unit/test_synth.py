@@ -15,6 +15,7 @@ from clip4str_doctr.training.synth import (
     STYLES,
     VAL_FAMILIES,
     Renderer,
+    Selection,
     WordSource,
     fonts_installed,
     is_held_out,
@@ -168,6 +169,31 @@ def test_samples_repeat_in_any_order_and_after_pickling() -> None:
         np.testing.assert_array_equal(crop, first[index][0])
     other = Renderer("mixed", "train", 4).sample(0)
     assert other[1] != first[0][1] or other[0].shape != first[0][0].shape or (other[0] != first[0][0]).any()
+
+
+@needs_fonts
+def test_a_selection_is_kept() -> None:
+    labels = ("Phở", "12/7/2024", "bánh", "NGUYỄN")
+    renderer = Renderer("clean", "val", 3, Selection(labels, (8, 12), ("lora", "space-mono")))
+    drawn = [renderer.sample(index) for index in range(4)]
+    assert tuple(label for _, label in drawn) == labels
+    assert {8, 9, 10, 11, 12} >= {crop.shape[0] for crop, _ in drawn}
+    assert [pickle.loads(pickle.dumps(renderer)).sample(2)[1]] == ["bánh"]
+    assert {faces[0].family for families in renderer._families.values() for faces in families} == {"lora", "space-mono"}
+    with pytest.raises(IndexError):
+        renderer.sample(4)
+    with pytest.raises(RuntimeError, match=r"pip install fontpkg-arimo"):
+        Renderer("clean", "val", 3, Selection(families=("arimo", "lora"))).sample(0)
+
+
+@needs_fonts
+def test_choosing_the_labels_changes_nothing_else() -> None:
+    words = WordSource("val", 3)
+    drawn = tuple(words.draw(np.random.default_rng([3, True, STYLES.index("photo"), index])) for index in range(12))
+    own, chosen = Renderer("photo", "val", 3), Renderer("photo", "val", 3, Selection(drawn))
+    for index in range(12):
+        assert own.sample(index)[1] == chosen.sample(index)[1]
+        np.testing.assert_array_equal(own.sample(index)[0], chosen.sample(index)[0])
 
 
 @needs_fonts

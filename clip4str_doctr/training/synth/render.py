@@ -1,5 +1,6 @@
 """One rendered word crop from one number."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -21,7 +22,7 @@ from clip4str_doctr.training.synth.geometry import Mask, Placement, bend, place
 from clip4str_doctr.training.synth.words import WordSource
 from clip4str_doctr.training.synth.writing import write
 
-__all__ = ["STYLES", "Renderer"]
+__all__ = ["STYLES", "Renderer", "Selection"]
 
 Style = Literal["clean", "photo", "mixed"]
 Split = Literal["train", "val"]
@@ -31,30 +32,49 @@ _CLEAN_SHARE = 0.3  # of "mixed"
 # All-capital words in these are not written by anybody, and unreadable.
 _SCRIPT_FAMILIES = frozenset({"great-vibes", "dancing-script", "pacifico"})
 _SIGN_FAMILY_SHARE = {"clean": 0.12, "photo": 0.42}
+# Of crops, in pixels: print is small, photographs are of any size.
+_HEIGHTS = {"clean": (11.0, 44.0), "photo": (15.0, 100.0)}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a renderer is held to, as a validation suite does; what is None stays the renderer's own choice.
+
+    labels: sample number i says labels[i]. heights: least and most height of a crop in pixels, drawn evenly in the
+    logarithm; a label that would be wider than 360 pixels comes out lower. families: of fonts.
+    """
+
+    labels: tuple[str, ...] | None = None
+    heights: tuple[float, float] | None = None
+    families: tuple[str, ...] | None = None
+
+
+_EVERYTHING = Selection()
 
 
 class Renderer:
-    """Vietnamese word crops as pictures, deterministic in (seed, split, style, index).
+    """Vietnamese word crops as pictures, deterministic in (seed, split, style, selection, index).
 
     style: "clean" (print), "photo" (street signs), "mixed" (30 % clean). split: "train" or "val", which share neither
     font families nor lexical words. May be pickled; fonts and word lists are loaded when first used.
-    Raises ValueError for another style or split; RuntimeError at the first sample if no fonts are installed.
+    Raises ValueError for another style or split; at the first sample, RuntimeError if no fonts are installed, or not
+    those selected. IndexError for a sample beyond the selected labels.
     """
 
-    def __init__(self, style: Style, split: Split, seed: int) -> None:
+    def __init__(self, style: Style, split: Split, seed: int, selection: Selection = _EVERYTHING) -> None:
         if style not in STYLES:
             raise ValueError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
         if split not in ("train", "val"):
             raise ValueError(f'split must be "train" or "val", got {split!r}')
-        self.style, self.split, self.seed = style, split, seed
+        self.style, self.split, self.seed, self.selection = style, split, seed, selection
         self._words: WordSource | None = None
         self._families: dict[bool, list[tuple[Face, ...]]] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        return {"style": self.style, "split": self.split, "seed": self.seed}
+        return {"style": self.style, "split": self.split, "seed": self.seed, "selection": self.selection}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # the three arguments above
+        self.__init__(**state)  # type: ignore[misc]  # the arguments above
 
     def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
         """-> crop (H, W, 3) uint8 RGB, C-contiguous, 8..160 px high; label of 1..25 symbols in NFC, no space."""
@@ -62,12 +82,15 @@ class Renderer:
         rng = np.random.default_rng([self.seed, self.split == "val", STYLES.index(self.style), index])
         clean = self.style == "clean" or (self.style == "mixed" and rng.random() < _CLEAN_SHARE)
         label = words.draw(rng)
+        if self.selection.labels is not None:
+            # The drawn one is thrown away, so that the picture's chances do not depend on who chose the label.
+            label = self.selection.labels[index]
         face = self._face(rng, clean)
         if face.capitals_only:
             label = label.upper()
         elif face.family in _SCRIPT_FAMILIES and len(label) > 1 and label.isupper() and rng.random() < 0.8:
             label = label.capitalize()
-        height = _crop_height(rng, clean)
+        height = _crop_height(rng, self.selection.heights or _HEIGHTS["clean" if clean else "photo"])
         canvas, box = write(rng, label, face, height, clean, lambda: words.frequent(rng))
         if not clean and rng.random() < 0.09 and len(label) > 2:
             canvas, box = bend(rng, canvas, box)
@@ -78,9 +101,16 @@ class Renderer:
 
     def _load(self) -> WordSource:
         if self._words is None:
-            by_family = usable_faces(self.split).values()
+            by_family = usable_faces(self.split)
+            wanted = self.selection.families or tuple(by_family)
+            if missing := [family for family in wanted if family not in by_family]:
+                raise RuntimeError(
+                    f"the {self.split} split has no font families {missing}; type: pip install "
+                    + " ".join(f"fontpkg-{family}" for family in missing)
+                )
+            chosen = [faces for family, faces in by_family.items() if family in wanted]
             for signs in (False, True):
-                self._families[signs] = [faces for faces in by_family if faces[0].for_signs == signs]
+                self._families[signs] = [faces for faces in chosen if faces[0].for_signs == signs]
             self._words = WordSource(self.split, self.seed)
         return self._words
 
@@ -94,11 +124,9 @@ class Renderer:
         return fitting[int(rng.random() * len(fitting))]
 
 
-def _crop_height(rng: np.random.Generator, clean: bool) -> float:
-    """Height of the crop in pixels: print is small, photographs are of any size."""
-    if clean:
-        return float(11 * (44 / 11) ** rng.random())
-    return float(15 * (100 / 15) ** rng.random())
+def _crop_height(rng: np.random.Generator, heights: tuple[float, float]) -> float:
+    least, most = heights
+    return float(least * (most / least) ** rng.random())
 
 
 def _paint(rng: np.random.Generator, ink: Mask, placement: Placement, clean: bool) -> tuple[Pixels, float]:

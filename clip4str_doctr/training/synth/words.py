@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
-__all__ = ["MAX_SYMBOLS", "WordSource", "is_held_out", "place_tone", "valid_label"]
+__all__ = ["MAX_SYMBOLS", "NUMBERS", "WordSource", "is_held_out", "place_tone", "valid_label", "web_address"]
 
 MAX_SYMBOLS = 25
 _SYMBOLS = "".join(dict.fromkeys(VIETNAMESE_SYMBOLS))
@@ -184,7 +184,7 @@ def _sources(words: WordSource) -> list[tuple[float, Callable[[np.random.Generat
         (0.02, _date),
         (0.015, _plate),
         (0.01, _percentage),
-        (0.03, lambda rng: _web(rng, words)),
+        (0.03, lambda rng: web_address(rng, words)),
         (0.01, lambda rng: _pick(rng, _LETTERS)),
         (0.07, _random_string),
     ]
@@ -282,7 +282,7 @@ def _percentage(rng: np.random.Generator) -> str:
     return _pick(rng, ("", "", "", "-", "+", "~")) + value + "%"
 
 
-def _web(rng: np.random.Generator, words: WordSource) -> str:
+def web_address(rng: np.random.Generator, words: WordSource) -> str:
     """Pieces of e-mail addresses and websites, without marks as people write them."""
     name = "".join(words.uniform(rng, _pick(rng, ("syllables", "names", "places"))) for _ in range(_int(rng, 1, 3)))
     plain = unicodedata.normalize("NFD", name.replace("đ", "d").replace("Đ", "D"))
@@ -314,3 +314,14 @@ def _random_string(rng: np.random.Generator) -> str:
     }[symbols]
     longest = 4 if symbols == "marks" else 9
     return "".join(_pick(rng, pool) for _ in range(_int(rng, 1, longest)))
+
+
+# What is mostly digits, by kind.
+NUMBERS: dict[str, Callable[[np.random.Generator], str]] = {
+    "number": _number,
+    "phone": _phone,
+    "price": _price,
+    "date": _date,
+    "plate": _plate,
+    "percentage": _percentage,
+}
