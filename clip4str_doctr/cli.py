@@ -1,4 +1,4 @@
-"""The command line: `clip4str-doctr read | convert | weights | train | bench`.
+"""The command line: `clip4str-doctr read | page | convert | weights | train | bench`.
 
 Results go to stdout, everything else to stderr. Exit status: 0 when all went well, 1 when some inputs failed, 2 when
 nothing could be done as asked. torch is imported only once there is work for it.
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from clip4str_doctr import __version__
 from clip4str_doctr.config import PRESETS
+from clip4str_doctr.pages.command import PageCommandError, read_pages
+from clip4str_doctr.pages.command import add_arguments as add_page_arguments
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"clip4str-doctr {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_read(commands.add_parser("read", help="read pictures of single words"))
+    _add_page(commands.add_parser("page", help="find and read the words of whole pages"))
     _add_convert(commands.add_parser("convert", help="turn the published checkpoint into a weights folder"))
     _add_weights(commands.add_parser("weights", help="list the weights that are found, and where they are looked for"))
     _add_train(commands.add_parser("train", help="train a model from a recipe"))
@@ -75,14 +78,24 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
         "jpg, jpeg, png, webp, bmp, tif and tiff files are read in natural order, subfolders are not."
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image file or folder of images")
+    parser.add_argument("--json", action="store_true", help='print an array of {"path", "text", "confidence"}')
+    _add_model(parser)
+    parser.set_defaults(run=_read)
+
+
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    add_page_arguments(parser)
+    _add_model(parser)
+    parser.set_defaults(run=_page)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(PRESETS)
     parser.add_argument("--arch", help=f"{names}, or one another package adds (default: {DEFAULT_ARCH})")
     parser.add_argument("--weights", help="published .ckpt, weights folder, or hf://owner/repo (default: looked for)")
     parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --weights is a .ckpt outside of it")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is one)")
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="words at once (default: 32)")
-    parser.add_argument("--json", action="store_true", help='print an array of {"path", "text", "confidence"}')
-    parser.set_defaults(run=_read)
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -220,6 +233,13 @@ def _read_all(
             yield path, text, confidence
 
 
+def _page(args: argparse.Namespace) -> int:
+    try:
+        return read_pages(args, lambda: _load(args).to(_device(args.device)).eval())
+    except PageCommandError as error:
+        raise CommandError(str(error)) from error
+
+
 def _device(name: str) -> "torch.device":
     import torch
 
@@ -310,6 +330,20 @@ def _train(args: argparse.Namespace) -> int:
     return 0 if complete else 1
 
 
+def _accuracy(args: argparse.Namespace) -> int:
+    from clip4str_doctr.benchmark.accuracy import run_accuracy
+    from clip4str_doctr.lookup import find_weights
+
+    model = _load(args).to(_device(args.device)).eval()
+    try:
+        source = args.weights or find_weights(model.config.arch)
+        tell = partial(print, flush=True)
+        run_accuracy(model, source, suites=args.suite, data=args.data, words=args.words, out=args.out, tell=tell)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
 def _with_options(recipe: "Recipe", args: argparse.Namespace) -> "Recipe":
     """The recipe with what the command line says instead. Raises ValueError as reading a recipe does."""
     from clip4str_doctr.training.recipe import recipe_from_dict
@@ -323,20 +357,6 @@ def _with_options(recipe: "Recipe", args: argparse.Namespace) -> "Recipe":
         if given is not None:
             values[part][key] = given
     return recipe_from_dict(values)
-
-
-def _accuracy(args: argparse.Namespace) -> int:
-    from clip4str_doctr.benchmark.accuracy import run_accuracy
-    from clip4str_doctr.lookup import find_weights
-
-    model = _load(args).to(_device(args.device)).eval()
-    try:
-        source = args.weights or find_weights(model.config.arch)
-        tell = partial(print, flush=True)
-        run_accuracy(model, source, suites=args.suite, data=args.data, words=args.words, out=args.out, tell=tell)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CommandError(str(error)) from error
-    return 0
 
 
 def _recipe(name: str) -> Path:

@@ -31,6 +31,9 @@ class ModelRecipe:
 class DataRecipe:
     """Rendered words: share of clean ones falls linearly over the first `clean_fraction` of all samples.
 
+    Of the clean ones, the share `page` is drawn as pages are scanned and shown; of the others, the share `sign` is
+    drawn as signs are photographed. The rest are the renderer's older styles "clean" and "photo".
+
     Batch norms learn their statistics over the first `mixed_fraction`, from batches of mixed label lengths; then they
     stand still and batches are cut by length. Short words are stretched wide and long ones squeezed: statistics of
     batches of one length would not be those of the words a reader meets.
@@ -46,6 +49,8 @@ class DataRecipe:
     mixed_fraction: float
     val_seed: int
     val_words: int  # of each style
+    page: float = 0.0
+    sign: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,8 @@ def _check(recipe: Recipe) -> None:
         "data.clean_end": recipe.data.clean_end,
         "data.clean_fraction": recipe.data.clean_fraction,
         "data.mixed_fraction": recipe.data.mixed_fraction,
+        "data.page": recipe.data.page,
+        "data.sign": recipe.data.sign,
         "schedule.warmup": recipe.schedule.warmup,
         "schedule.final_factor": recipe.schedule.final_factor,
         "loss.caption_corruption": recipe.loss.caption_corruption,

@@ -16,12 +16,22 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 FLOORS = (
     ("charset",),
     ("config",),
-    ("preprocess", "postprocess", "decoding", "images", "weight_card", "tokenizer", "boxes"),
-    ("ink", "gaps"),
+    (
+        "preprocess",
+        "postprocess",
+        "decoding",
+        "caption_cache",
+        "images",
+        "weight_card",
+        "tokenizer",
+        "boxes",
+    ),
+    ("fast_decoding", "ink", "gaps"),
     ("lines", "finders"),
     ("modeling",),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
-    ("convert", "factories", "plugin", "detection"),
+    ("convert", "factories", "plugin", "predictor", "detection"),
+    ("pages",),
     ("training",),
     ("benchmark",),
     ("cli", "_autoload", ""),
@@ -30,9 +40,10 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin", "detection"},
+    "doctr": {"plugin", "predictor", "detection", "pages"},
     "rapidocr": {"finders"},
     "onnxruntime": {"finders"},
+    "pypdfium2": {"pages"},
     "open_clip": {"modeling"},
     "transformers": {"modeling"},
     "pickle": {"checkpoint"},

@@ -147,11 +147,16 @@ def test_a_pause_does_not_count_as_training(monkeypatch: Any, tmp_path: Path, on
 
 
 def test_share_of_clean_words_falls() -> None:
-    data = replace(micro_recipe().data, clean_start=1.0, clean_end=0.3, clean_fraction=0.5)
+    data = replace(micro_recipe().data, clean_start=1.0, clean_end=0.3, clean_fraction=0.5, page=0.0, sign=0.0)
     assert [clean_share(index, 1000, data) for index in (0, 250, 500, 900)] == pytest.approx([1.0, 0.65, 0.3, 0.3])
     styles = [sample_style(index, 1000, data) for index in range(500, 1000)]
     assert 0.2 < styles.count("clean") / 500 < 0.4
     assert sample_style(0, 1000, data) == "clean"
+    more = replace(data, page=0.5, sign=0.9)
+    richer = [sample_style(index, 1000, more) for index in range(500, 1000)]
+    assert set(richer) == {"clean", "page", "photo", "sign"} and richer.count("sign") > 5 * richer.count("photo")
+    # Pages are some of the clean words, signs some of the others.
+    assert [one in ("clean", "page") for one in richer] == [one == "clean" for one in styles]
 
 
 # The run

@@ -1,6 +1,5 @@
 """One rendered word crop from one number."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -17,16 +16,19 @@ from clip4str_doctr.training.synth.backgrounds import (
     tile,
 )
 from clip4str_doctr.training.synth.effects import clean_effects, photo_effects, to_uint8_jpeg
+from clip4str_doctr.training.synth.engine import Engine
 from clip4str_doctr.training.synth.fonts import Face, usable_faces
 from clip4str_doctr.training.synth.geometry import Mask, Placement, bend, place
+from clip4str_doctr.training.synth.selection import Selection
 from clip4str_doctr.training.synth.words import WordSource
 from clip4str_doctr.training.synth.writing import write
 
 __all__ = ["STYLES", "Renderer", "Selection"]
 
-Style = Literal["clean", "photo", "mixed"]
+Style = Literal["clean", "photo", "mixed", "sign", "page"]
 Split = Literal["train", "val"]
-STYLES: tuple[Style, ...] = ("clean", "photo", "mixed")
+# A style's place here is part of its random stream: new ones come last.
+STYLES: tuple[Style, ...] = ("clean", "photo", "mixed", "sign", "page")
 
 _CLEAN_SHARE = 0.3  # of "mixed"
 # All-capital words in these are not written by anybody, and unreadable.
@@ -36,27 +38,15 @@ _SIGN_FAMILY_SHARE = {"clean": 0.12, "photo": 0.42}
 _HEIGHTS = {"clean": (11.0, 44.0), "photo": (15.0, 100.0)}
 
 
-@dataclass(frozen=True)
-class Selection:
-    """What a renderer is held to, as a validation suite does; what is None stays the renderer's own choice.
-
-    labels: sample number i says labels[i]. heights: least and most height of a crop in pixels, drawn evenly in the
-    logarithm; a label that would be wider than 360 pixels comes out lower. families: of fonts.
-    """
-
-    labels: tuple[str, ...] | None = None
-    heights: tuple[float, float] | None = None
-    families: tuple[str, ...] | None = None
-
-
 _EVERYTHING = Selection()
 
 
 class Renderer:
     """Vietnamese word crops as pictures, deterministic in (seed, split, style, selection, index).
 
-    style: "clean" (print), "photo" (street signs), "mixed" (30 % clean). split: "train" or "val", which share neither
-    font families nor lexical words. May be pickled; fonts and word lists are loaded when first used.
+    style: "clean" (print), "photo" (street signs), "mixed" (30 % clean); "sign" and "page" are the same two worlds by
+    the later, richer `Engine` and with more fonts; the older ones stay for the suites. split: "train" or "val", which
+    share neither font families nor lexical words. May be pickled; fonts and word lists are loaded when first used.
     Raises ValueError for another style or split; at the first sample, RuntimeError if no fonts are installed, or not
     those selected. IndexError for a sample beyond the selected labels.
     """
@@ -67,6 +57,7 @@ class Renderer:
         if split not in ("train", "val"):
             raise ValueError(f'split must be "train" or "val", got {split!r}')
         self.style, self.split, self.seed, self.selection = style, split, seed, selection
+        self._engine: Engine | None = None
         self._words: WordSource | None = None
         self._families: dict[bool, list[tuple[Face, ...]]] = {}
 
@@ -77,9 +68,13 @@ class Renderer:
         self.__init__(**state)  # type: ignore[misc]  # the arguments above
 
     def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
-        """-> crop (H, W, 3) uint8 RGB, C-contiguous, 8..160 px high; label of 1..25 symbols in NFC, no space."""
-        words = self._load()
+        """-> crop (H, W, 3) uint8 RGB, C-contiguous, 8..200 px high; label of 1..25 symbols in NFC, no space."""
         rng = np.random.default_rng([self.seed, self.split == "val", STYLES.index(self.style), index])
+        if self.style == "sign" or self.style == "page":
+            if self._engine is None:
+                self._engine = Engine(self.style, self.split, self.seed, self.selection)
+            return self._engine.sample(rng, index)
+        words = self._load()
         clean = self.style == "clean" or (self.style == "mixed" and rng.random() < _CLEAN_SHARE)
         label = words.draw(rng)
         if self.selection.labels is not None:

@@ -15,7 +15,13 @@ import numpy.typing as npt
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
-__all__ = ["MAX_SYMBOLS", "NUMBERS", "WordSource", "is_held_out", "place_tone", "valid_label", "web_address"]
+__all__ = [
+    "MAX_SYMBOLS", "NUMBERS", "Draw", "Mixture", "WordSource", "general_mixture", "is_held_out", "place_tone",
+    "valid_label", "web_address",
+]  # fmt: skip
+
+Draw = Callable[[np.random.Generator], str]
+Mixture = list[tuple[float, Draw]]  # (share, how to draw) of every kind of label
 
 MAX_SYMBOLS = 25
 _SYMBOLS = "".join(dict.fromkeys(VIETNAMESE_SYMBOLS))
@@ -70,6 +76,14 @@ def _read(name: str) -> str:
     return unicodedata.normalize("NFC", (gzip.decompress(data) if name.endswith(".gz") else data).decode())
 
 
+# Lists written for this project.
+_WRITTEN = {"signs": "sign", "street": "street", "document": "document"}
+
+
+def _words_of(name: str) -> list[str]:
+    return [word for line in _read(name).splitlines() if not line.startswith("#") for word in line.split()]
+
+
 @lru_cache(maxsize=1)
 def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
     """Source name -> (word, count (1 where unknown), held out for validation)."""
@@ -78,12 +92,11 @@ def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
     rows = [(word, int(count)) for word, count in tokens if any(symbol.isalnum() for symbol in word)]
     places = [word for line in _read("place_names.txt").splitlines() for word in line.split()[1:]]
     names = [word for line in _read("given_names.txt").splitlines() for word in line.split()]
-    signs = [line for line in _read("sign_words.txt").splitlines() if not line.startswith("#")]
     lists = {
         "syllables": _read("syllables.txt").split(),
         "places": places,
         "names": names,
-        "signs": [word for line in signs for word in line.split()],
+        **{name: _words_of(f"{file}_words.txt") for name, file in _WRITTEN.items()},
     }
     counted = {"tokens": rows} | {name: [(word, 1) for word in dict.fromkeys(words)] for name, words in lists.items()}
     return {
@@ -96,10 +109,12 @@ class WordSource:
     """Draws labels: 1..25 symbols of the alphabet, NFC, no space.
 
     split "val" draws lexical words only from the held-out ones, "train" never does; numbers and random strings differ
-    by their random stream.
+    by their random stream. mixture: kinds of labels and their shares; `general_mixture` without.
     """
 
-    def __init__(self, split: Literal["train", "val"], seed: int) -> None:
+    def __init__(
+        self, split: Literal["train", "val"], seed: int, mixture: "Callable[[WordSource], Mixture] | None" = None
+    ) -> None:
         if split not in ("train", "val"):
             raise ValueError(f'split must be "train" or "val", got {split!r}')
         self.split, self.seed = split, seed
@@ -111,7 +126,7 @@ class WordSource:
             # The square root lifts rare words; the most frequent token would otherwise be one in twelve.
             weights = np.cumsum(np.sqrt([float(count) for _, count in kept]))
             self._cumulative[name] = weights / weights[-1]
-        self._sources = _sources(self)
+        self._sources = (mixture or general_mixture)(self)
         shares = np.cumsum([share for share, _ in self._sources])
         self._shares = shares / shares[-1]
 
@@ -157,10 +172,10 @@ class WordSource:
         return self.cased(rng, one + _pick(rng, ("-", "-", "", "", "/", "&", ".", "_", "+")) + two)
 
 
-def _sources(words: WordSource) -> list[tuple[float, Callable[[np.random.Generator], str]]]:
-    """(share, how to draw) of every kind of label."""
+def general_mixture(words: WordSource) -> Mixture:
+    """Every kind of label, for prints and signs alike."""
 
-    def lexical(name: str, uniform: bool) -> Callable[[np.random.Generator], str]:
+    def lexical(name: str, uniform: bool) -> Draw:
         draw = words.uniform if uniform else words.frequent
 
         def label(rng: np.random.Generator) -> str:
