@@ -64,6 +64,8 @@ def export(
         commit=commit,
         training={"samples": samples, "hours": round(state["active_seconds"] / 3600, 2), **(training or {})},
     )
+    # What was fitted to the weights it started from is nearer than nothing.
+    model.postprocessor.temperature = origin.get("temperature", 1.0)
     card = save_model(model.eval(), folder, card, dtype=torch.float16)
     if words:
         # The weights as they ship, after rounding to float16.

@@ -79,7 +79,8 @@ def _from_weights(name: str, place: Path, tokenizer: str | Path | None) -> Start
         sha256 = card.sha256[TENSOR_FILE]
     else:
         card, sha256 = WeightCard(model.config.arch), sha256_of(place)
-    return Start(model.config, model.state_dict(), None, _origin(name, sha256, card.source, card.licence, card.data))
+    origin = _origin(name, sha256, card.source, card.licence, card.data, model.postprocessor.temperature)
+    return Start(model.config, model.state_dict(), None, origin)
 
 
 def _from_checkpoint(name: str, path: Path) -> Start:
@@ -87,12 +88,20 @@ def _from_checkpoint(name: str, path: Path) -> Start:
     before = state.get("origin") or {}
     samples = state["step"] * state["recipe"]["data"]["batch_size"]
     source = f"a run of clip4str_doctr.training, at {samples} words"
-    origin = _origin(name, sha256_of(path), source, before.get("licence", "Apache-2.0"), before.get("data"))
+    licence, temperature = before.get("licence", "Apache-2.0"), before.get("temperature", 1.0)
+    origin = _origin(name, sha256_of(path), source, licence, before.get("data"), temperature)
     return Start(model_config_from_dict(state["config"]), state["average"]["weights"], state["ctc_head"], origin)
 
 
-def _origin(name: str, sha256: str, source: str, licence: str, data: str | None) -> dict[str, Any]:
-    return {"name": name, "sha256": sha256, "source": source, "licence": licence, "data": data}
+def _origin(name: str, sha256: str, source: str, licence: str, data: str | None, temperature: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "sha256": sha256,
+        "source": source,
+        "licence": licence,
+        "data": data,
+        "temperature": temperature,
+    }
 
 
 def _check_fits(recipe: ModelRecipe, config: ModelConfig) -> None:

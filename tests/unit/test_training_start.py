@@ -18,12 +18,11 @@ from clip4str_doctr.config import PRESETS
 from clip4str_doctr.lookup import find_weights
 from clip4str_doctr.training import loop, precision
 from clip4str_doctr.training.data import Batch, Pools, batches_from
-from clip4str_doctr.training.export import export
 from clip4str_doctr.training.precision import autocast_dtype
 from clip4str_doctr.training.recipe import ModelRecipe, OtherRecipeError, Recipe, load_recipe
 from clip4str_doctr.training.start import find_start
 from clip4str_doctr.weight_card import WeightsError, read_card
-from clip4str_doctr.weights import load_model
+from clip4str_doctr.weights import load_model, save_model
 
 RECIPE = Path(__file__).parents[2] / "configs" / "clip4str_vn_tiny_continue.yaml"
 
@@ -141,10 +140,13 @@ def test_resuming_is_exact_and_does_not_need_the_weights_any_more(
 
 
 def test_the_card_says_whose_weights_were_trained_on(micro_folder: Path, tmp_path: Path) -> None:
-    assert loop.train(recipe_from(micro_folder), tmp_path, Noise)
-    card = export(tmp_path / loop.CHECKPOINT, tmp_path / "weights")
-    sha256 = read_card(micro_folder).sha256["model.safetensors"]
-    assert card.source.startswith(f"trained by clip4str_doctr.training from {micro_folder} (SHA-256 {sha256})")
+    model, before = load_model(micro_folder), tmp_path / "before"
+    model.postprocessor.temperature = 1.5
+    sha256 = save_model(model, before, {"licence": "Apache-2.0"}).sha256["model.safetensors"]
+    assert loop.train(recipe_from(before), tmp_path / "run", Noise)
+    card = read_card(tmp_path / "run" / loop.WEIGHTS)
+    assert card.source.startswith(f"trained by clip4str_doctr.training from {before} (SHA-256 {sha256})")
+    assert card.temperature == 1.5
     assert card.licence == "Apache-2.0" and card.data is not None
     assert card.data.endswith("before that: not stated")
 
