@@ -165,6 +165,22 @@ def test_letters_of_files() -> None:
     assert letters_of_file(family_files("fontpkg-righteous")[0]) == "plain"
 
 
+def test_faint_dots_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clip4str_doctr.training.synth import engine
+    from clip4str_doctr.training.synth.legibility import faint_dots
+
+    thin = street_families("val")["work-sans"].faces[0]
+    assert thin.weight < 300 and "ọ" in faint_dots(thin) and "ó" not in faint_dots(thin)
+    assert not any(faint_dots(face) for face in street_families("train")["montserrat"].faces if face.weight >= 400)
+    used = []
+    monkeypatch.setattr(engine, "_face", lambda rng, family, share: thin)
+    monkeypatch.setattr(engine, "render_page", lambda rng, label, face, *rest: used.append((label, face.drawn_marks)))
+    renderer = Renderer("page", "val", 5, Selection(("ọ", "ó")))
+    for index in range(2):
+        renderer.sample(index)
+    assert used == [("ọ", True), ("ó", False)]
+
+
 # Surfaces and views
 
 

@@ -14,11 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.training.synth.fonts import Face, load_face
 
-__all__ = ["confused_letters"]
+__all__ = ["confused_letters", "faint_dots"]
 
 _EM = 60  # pixels
 # Ink in pixels, of an em of 60: a dot of 2.8 pixels across, which is less than one pixel at the size of running text.
 _LEAST_DIFFERENCE = 8.0
+_DOT = "\u0323"
+_DOTTED = tuple(symbol for symbol in dict.fromkeys(VIETNAMESE_SYMBOLS) if _DOT in unicodedata.normalize("NFD", symbol))
 
 
 @lru_cache(maxsize=1024)
@@ -35,6 +37,19 @@ def confused_letters(face: Face) -> frozenset[str]:
             if np.abs(ink - other_ink).sum() / 255 < _LEAST_DIFFERENCE:
                 confused |= {one, other}
     return frozenset(confused)
+
+
+@lru_cache(maxsize=4096)
+def faint_dots(face: Face) -> frozenset[str]:
+    """Letters with a dot under them that this face draws with less ink for it than a speck; quick, 24 letters."""
+    font = load_face(face, _EM)
+    faint = set()
+    for letter in _DOTTED:
+        bare = unicodedata.normalize("NFC", unicodedata.normalize("NFD", letter).replace(_DOT, ""))
+        areas = [_drawn(font, one)[_EM + 3 * _EM // 4 + 2 :].sum() / 255 for one in (letter, bare)]
+        if areas[0] - areas[1] < _LEAST_DIFFERENCE:
+            faint.add(letter)
+    return frozenset(faint)
 
 
 @lru_cache(maxsize=1)
