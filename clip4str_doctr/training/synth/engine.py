@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE, Family, Kind, street_families
 from clip4str_doctr.training.synth.fonts import Face
-from clip4str_doctr.training.synth.legibility import faint_dots
+from clip4str_doctr.training.synth.legibility import has_faint_dots
 from clip4str_doctr.training.synth.pages import PAGE_HEIGHTS, render_page
 from clip4str_doctr.training.synth.selection import Selection
 from clip4str_doctr.training.synth.signs import SIGN_HEIGHTS, render_sign
@@ -55,7 +55,7 @@ class Engine:
         elif family.kind == "script" and len(label) > 1 and label.isupper() and rng.random() < 0.85:
             label = label.capitalize()
         face = _face(rng, family, 0.68 if self.style == "sign" else 0.25)
-        if not face.drawn_marks and not faint_dots(face).isdisjoint(label):
+        if not face.drawn_marks and has_faint_dots(face, label):
             face = replace(face, drawn_marks=True)  # the dots of hairline faces cannot be seen
         draw = rng.random()
         if self.style == "page":

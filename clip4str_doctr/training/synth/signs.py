@@ -21,7 +21,7 @@ from clip4str_doctr.training.synth.writing import stretch_marks
 __all__ = ["SIGN_HEIGHTS", "render_sign"]
 
 SIGN_HEIGHTS = (8.0, 200.0)
-_SIZES = (16, 26, 40, 62, 92)  # pixels per em
+_SIZES = (16, 26, 40, 60, 92)  # pixels per em
 _THIN = 0.085  # em; thinner strokes break when worn
 _CHANNELS = 4  # that OpenCV warps at once
 
