@@ -205,13 +205,13 @@ def test_photographs(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) 
 def test_views_keep_the_word_in_the_crop(rng: np.random.Generator) -> None:
     import cv2
 
-    from clip4str_doctr.training.synth.viewing import view
+    from clip4str_doctr.training.synth.viewing import margins_of_crop, view
 
     box = (30.0, 20.0, 230.0, 70.0)
     corners = np.array([[[30, 20], [230, 20], [230, 70], [30, 70]]], np.float32)
     cut = 0
     for _ in range(300):
-        placement = view(rng, box, 40.0)
+        placement = view(rng, box, 40.0, margins_of_crop(rng))
         assert 8 <= placement.height <= 200 and 8 <= placement.width <= 480
         seen = cv2.perspectiveTransform(corners, placement.homography)[0]
         low, high = seen.min(axis=0), seen.max(axis=0)
