@@ -165,6 +165,24 @@ def test_letters_of_files() -> None:
     assert letters_of_file(family_files("fontpkg-righteous")[0]) == "plain"
 
 
+def test_faint_dots_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clip4str_doctr.training.synth import engine
+    from clip4str_doctr.training.synth.legibility import has_faint_dots
+
+    thin = street_families("val")["work-sans"].faces[0]
+    assert thin.weight < 300 and has_faint_dots(thin, "Họp") and not has_faint_dots(thin, "Góp")
+    assert not any(
+        has_faint_dots(face, "ọ") for face in street_families("train")["montserrat"].faces if face.weight >= 400
+    )
+    used = []
+    monkeypatch.setattr(engine, "_face", lambda rng, family, share: thin)
+    monkeypatch.setattr(engine, "render_page", lambda rng, label, face, *rest: used.append((label, face.drawn_marks)))
+    renderer = Renderer("page", "val", 5, Selection(("ọ", "ó")))
+    for index in range(2):
+        renderer.sample(index)
+    assert used == [("ọ", True), ("ó", False)]
+
+
 # Surfaces and views
 
 
@@ -187,13 +205,13 @@ def test_photographs(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) 
 def test_views_keep_the_word_in_the_crop(rng: np.random.Generator) -> None:
     import cv2
 
-    from clip4str_doctr.training.synth.viewing import view
+    from clip4str_doctr.training.synth.viewing import margins_of_crop, view
 
     box = (30.0, 20.0, 230.0, 70.0)
     corners = np.array([[[30, 20], [230, 20], [230, 70], [30, 70]]], np.float32)
     cut = 0
     for _ in range(300):
-        placement = view(rng, box, 40.0)
+        placement = view(rng, box, 40.0, margins_of_crop(rng))
         assert 8 <= placement.height <= 200 and 8 <= placement.width <= 480
         seen = cv2.perspectiveTransform(corners, placement.homography)[0]
         low, high = seen.min(axis=0), seen.max(axis=0)

@@ -1,5 +1,6 @@
 """The styles "sign" and "page": which words, which faces, how high; and the picture from them."""
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE, Family, Kind, street_families
 from clip4str_doctr.training.synth.fonts import Face
+from clip4str_doctr.training.synth.legibility import has_faint_dots
 from clip4str_doctr.training.synth.pages import PAGE_HEIGHTS, render_page
 from clip4str_doctr.training.synth.selection import Selection
 from clip4str_doctr.training.synth.signs import SIGN_HEIGHTS, render_sign
@@ -53,6 +55,8 @@ class Engine:
         elif family.kind == "script" and len(label) > 1 and label.isupper() and rng.random() < 0.85:
             label = label.capitalize()
         face = _face(rng, family, 0.68 if self.style == "sign" else 0.25)
+        if not face.drawn_marks and has_faint_dots(face, label):
+            face = replace(face, drawn_marks=True)  # the dots of hairline faces cannot be seen
         draw = rng.random()
         if self.style == "page":
             least, most = self.selection.heights or PAGE_HEIGHTS

@@ -13,21 +13,24 @@ from clip4str_doctr.training.synth.lettering import Hand, Line, pixels_of
 __all__ = ["board_part", "icon", "other_lines", "panel"]
 
 
-def other_lines(rng: np.random.Generator, line: Line, hand: Hand, text: Callable[[], str]) -> Mask | None:
-    """Lines above and below the word's, in any size, where a generous crop shows a piece of them."""
+def other_lines(
+    rng: np.random.Generator, line: Line, hand: Hand, text: Callable[[], str], margins: npt.NDArray[np.float64]
+) -> Mask | None:
+    """Lines above and below the word's, where the crop's margins (left, top, right, bottom) let a piece be seen."""
     height, width = line.ink.shape
     left, top, right, bottom = line.box
     image = Image.new("L", (width, height))
     draw = ImageDraw.Draw(image)
     font = hand.font
     drawn = False
-    for above in (True, False):
-        if rng.random() < 0.5:
+    for above, margin in ((True, margins[1]), (False, margins[3])):
+        gap = 0.01 + 0.2 * rng.random() ** 1.5
+        if gap > margin + 0.03 or rng.random() < 0.25:
             continue
-        gap = (bottom - top) * (0.02 + 0.22 * rng.random() ** 1.5)
         anchor = ("l", "m", "r")[int(rng.random() * 3)] + ("b" if above else "t")
         x = left + (right - left) * (1.6 * rng.random() - 0.3)
         words = f"{text()} {text()}"[: int(2.4 * (right - left) / hand.size) + 5]
+        gap *= bottom - top
         draw.text((x, top - gap if above else bottom + gap), words, fill=255, font=font, anchor=anchor)
         drawn = True
     if not drawn:

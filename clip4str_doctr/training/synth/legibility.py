@@ -14,11 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.training.synth.fonts import Face, load_face
 
-__all__ = ["confused_letters"]
+__all__ = ["confused_letters", "has_faint_dots"]
 
 _EM = 60  # pixels
 # Ink in pixels, of an em of 60: a dot of 2.8 pixels across, which is less than one pixel at the size of running text.
 _LEAST_DIFFERENCE = 8.0
+_DOT = "\u0323"
+_DOTTED = frozenset(symbol for symbol in VIETNAMESE_SYMBOLS if _DOT in unicodedata.normalize("NFD", symbol))
 
 
 @lru_cache(maxsize=1024)
@@ -35,6 +37,19 @@ def confused_letters(face: Face) -> frozenset[str]:
             if np.abs(ink - other_ink).sum() / 255 < _LEAST_DIFFERENCE:
                 confused |= {one, other}
     return frozenset(confused)
+
+
+def has_faint_dots(face: Face, word: str) -> bool:
+    """Whether the face draws the dot under some letter of the word with less ink than a speck; quick."""
+    return any(_faint_dot(face, letter) for letter in word if letter in _DOTTED)
+
+
+@lru_cache(maxsize=1 << 15)
+def _faint_dot(face: Face, letter: str) -> bool:
+    font = load_face(face, _EM)
+    bare = unicodedata.normalize("NFC", unicodedata.normalize("NFD", letter).replace(_DOT, ""))
+    areas = [_drawn(font, one)[_EM + 3 * _EM // 4 + 2 :].sum() / 255 for one in (letter, bare)]
+    return bool(areas[0] - areas[1] < _LEAST_DIFFERENCE)
 
 
 @lru_cache(maxsize=1)

@@ -15,13 +15,13 @@ from clip4str_doctr.training.synth.lettering import Line, choose_hand, letter_li
 from clip4str_doctr.training.synth.marks import stem
 from clip4str_doctr.training.synth.street_effects import street_effects
 from clip4str_doctr.training.synth.surfaces import board_surface, letter_surface, rainbow
-from clip4str_doctr.training.synth.viewing import arch, view
+from clip4str_doctr.training.synth.viewing import arch, margins_of_crop, view
 from clip4str_doctr.training.synth.writing import stretch_marks
 
 __all__ = ["SIGN_HEIGHTS", "render_sign"]
 
 SIGN_HEIGHTS = (8.0, 200.0)
-_SIZES = (16, 26, 40, 62, 92)  # pixels per em
+_SIZES = (16, 26, 40, 60, 92)  # pixels per em
 _THIN = 0.085  # em; thinner strokes break when worn
 _CHANNELS = 4  # that OpenCV warps at once
 
@@ -35,18 +35,19 @@ def render_sign(
     """
     size = next((size for size in _SIZES if size >= height * 0.72), _SIZES[-1])
     hand = choose_hand(rng, face, size)
-    before, after = _neighbours(rng, neighbour)
+    margins = margins_of_crop(rng)
+    before, after = _neighbours(rng, neighbour, margins)
     line = letter_line(rng, hand, before, label, after, (int(0.75 * size) + 2, int(0.5 * size) + 2))
     line = _own_marks(rng, line, label)
     paper, colour = contrasting_colours(rng, False)
-    layers = _surroundings(rng, line, paper, colour, lambda: other_lines(rng, line, hand, neighbour))
+    layers = _surroundings(rng, line, paper, colour, lambda: other_lines(rng, line, hand, neighbour, margins))
     over_photo = rng.random() < 0.06
     thick = stem(hand.font)
     letters = dressed(rng, line.ink, size, paper, colour, thin=thick < _THIN, needs_edge=over_photo)
     layers += letters.under
     masks = [layer.mask for layer in layers] + [letters.ink] + [layer.mask for layer in letters.over]
     masks, box = _bent(rng, masks, line.box, len(label))
-    placement = view(rng, box, height)
+    placement = view(rng, box, height, margins)
     shares = _warped(masks, placement)
     crop = board_surface(rng, placement.height, placement.width, paper, over_photo)
     for layer, share in zip(layers, shares, strict=False):
@@ -62,12 +63,12 @@ def render_sign(
     return street_effects(rng, crop, float(np.abs(paper - colour).mean()), placement.word, stroke)
 
 
-def _neighbours(rng: np.random.Generator, neighbour: Callable[[], str]) -> tuple[str, str]:
-    """What stands on the same line at both sides of the word; mostly at least one."""
-    draw = rng.random()
-    before = neighbour() if 0.4 < draw < 0.8 else ""
-    after = neighbour() if draw > 0.6 else ""
-    return before, after
+def _neighbours(
+    rng: np.random.Generator, neighbour: Callable[[], str], margins: npt.NDArray[np.float64]
+) -> tuple[str, str]:
+    """What stands on the same line at both sides of the word; mostly nothing where the crop ends before it anyway."""
+    left, right = (rng.random() < (0.75 if margins[side] > 0.13 else 0.08) for side in (0, 2))
+    return neighbour() if left else "", neighbour() if right else ""
 
 
 def _own_marks(rng: np.random.Generator, line: Line, label: str) -> Line:
@@ -91,7 +92,7 @@ def _surroundings(
         layers.append(beyond)
     elif draw[0] < 0.27:
         layers.append(Layer(clear_of(board_part(rng, line), line.box), _other_colour(rng, paper, colour)))
-    if draw[1] < 0.34:
+    if draw[1] < 0.62:
         mask = lines()
         if mask is not None:
             layers.append(Layer(mask, colour if rng.random() < 0.6 else _other_colour(rng, paper)))

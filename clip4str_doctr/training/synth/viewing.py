@@ -8,15 +8,15 @@ import numpy.typing as npt
 
 from clip4str_doctr.training.synth.geometry import Box, Mask, Placement
 
-__all__ = ["MAX_TILT", "arch", "view"]
+__all__ = ["MAX_TILT", "arch", "margins_of_crop", "view"]
 
 MAX_TILT = 35.0  # degrees
 _WIDEST, _HIGHEST = 480, 200  # pixels
 Points = npt.NDArray[np.float64]
 
 
-def view(rng: np.random.Generator, box: Box, target_height: float) -> Placement:
-    """box: the word's ink in the canvas; target_height: of the crop, in pixels."""
+def view(rng: np.random.Generator, box: Box, target_height: float, margins: Points) -> Placement:
+    """box: the word's ink in the canvas; target_height: of the crop, in pixels; margins: of `margins_of_crop`."""
     left, top, right, bottom = box
     width, height = max(right - left, 1.0), max(bottom - top, 1.0)
     corners = np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2
@@ -24,7 +24,7 @@ def view(rng: np.random.Generator, box: Box, target_height: float) -> Placement:
     if rng.random() < 0.5:
         corners = _tilted(rng, corners)
     low, high = corners.min(axis=0), corners.max(axis=0)
-    margin = _margins(rng, float(high[1] - low[1]))
+    margin = margins * float(high[1] - low[1])
     low, high = low - margin[:2], high + margin[2:]
     size = np.maximum(high - low, 1.0)
     # A label of 25 symbols must not become a huge picture, nor a dot a sliver.
@@ -69,8 +69,8 @@ def _tilted(rng: np.random.Generator, corners: Points) -> Points:
     return np.asarray(flat @ across.T / depth[:, None])
 
 
-def _margins(rng: np.random.Generator, height: float) -> Points:
-    """left, top, right, bottom distance of the crop's edge from the word, in canvas pixels; negative cuts."""
+def margins_of_crop(rng: np.random.Generator) -> Points:
+    """left, top, right, bottom distance of the crop's edge from the word, in heights of it; negative cuts."""
     draw, jitter = rng.random(), rng.random(4)
     if draw < 0.10:
         margin = 0.10 * jitter - 0.07  # cut, sometimes through a mark
@@ -82,7 +82,7 @@ def _margins(rng: np.random.Generator, height: float) -> Points:
         margin = 0.03 + 0.36 * jitter
     if rng.random() < 0.06:  # one side is off by much
         margin[int(rng.random() * 4)] += 0.35 * rng.random()
-    return np.asarray(height * margin)
+    return np.asarray(margin)
 
 
 def arch(rng: np.random.Generator, canvas: Mask, box: Box) -> tuple[Mask, Box]:
