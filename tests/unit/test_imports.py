@@ -22,13 +22,14 @@ FLOORS = (
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
     ("convert", "factories", "plugin"),
     ("training",),
+    ("benchmark",),
     ("cli", "_autoload", ""),
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin"},
+    "doctr": {"plugin", "benchmark"},
     "open_clip": {"modeling"},
     "transformers": {"modeling"},
     "pickle": {"checkpoint"},

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
-__all__ = ["MAX_SYMBOLS", "WordSource", "is_held_out", "place_tone", "valid_label"]
+__all__ = ["MAX_SYMBOLS", "WordSource", "is_held_out", "place_tone", "token_counts", "valid_label"]
 
 MAX_SYMBOLS = 25
 _SYMBOLS = "".join(dict.fromkeys(VIETNAMESE_SYMBOLS))
@@ -70,12 +70,17 @@ def _read(name: str) -> str:
     return unicodedata.normalize("NFC", (gzip.decompress(data) if name.endswith(".gz") else data).decode())
 
 
+def token_counts() -> list[tuple[str, int]]:
+    """Words of Vietnamese Wikipedia and how often they stand there, most frequent first; some are no valid labels."""
+    tokens = [line.split("\t") for line in _read("token_counts_vi.tsv.gz").splitlines()]
+    # Markup of the articles ("==", "===") is no word.
+    return [(word, int(count)) for word, count in tokens if any(symbol.isalnum() for symbol in word)]
+
+
 @lru_cache(maxsize=1)
 def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
     """Source name -> (word, count (1 where unknown), held out for validation)."""
-    tokens = [line.split("\t") for line in _read("token_counts_vi.tsv.gz").splitlines()]
-    # Markup of the articles ("==", "===") is no word.
-    rows = [(word, int(count)) for word, count in tokens if any(symbol.isalnum() for symbol in word)]
+    rows = token_counts()
     places = [word for line in _read("place_names.txt").splitlines() for word in line.split()[1:]]
     names = [word for line in _read("given_names.txt").splitlines() for word in line.split()]
     signs = [line for line in _read("sign_words.txt").splitlines() if not line.startswith("#")]
