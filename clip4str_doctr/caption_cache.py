@@ -11,11 +11,23 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 __all__ = ["CacheInfo", "CaptionCache", "WeightState"]
 
 # 64 MiB hold the tokens of about 5,000 captions in the published size, and of 10,000 in the small one.
 DEFAULT_BYTES = 64 * 2**20
+
+
+# Steps that optimizers have taken in this process: fused ones change weights without autograd taking notice.
+_steps = [0]
+
+
+def _count_step(*_: object) -> None:
+    _steps[0] += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 class CacheInfo(NamedTuple):
@@ -37,7 +49,7 @@ class WeightState:
     """What a module's tensors are at one moment, to be compared with a later one; keeps none of them alive.
 
     Seen: tensors put in the place of others, moved, cast, or changed in place by anything that autograd keeps count of
-    (optimizers, `copy_`, `load_state_dict`), and autocast. Not seen: values written through `tensor.data`.
+    (`copy_`, `load_state_dict`) or by an optimizer, and autocast. Not seen: values written through `tensor.data`.
     """
 
     def __init__(self, module: nn.Module, *others: object) -> None:
@@ -48,7 +60,7 @@ class WeightState:
         device = tensors[0].device.type if tensors else "cpu"
         autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         facts = [(t.dtype, t.device, t._version, _address(t)) for t in tensors] if self.known else []
-        self._facts = (autocast, facts)
+        self._facts = (autocast, _steps[0], facts)
         self._others = others
 
     def same_as(self, other: "WeightState") -> bool:

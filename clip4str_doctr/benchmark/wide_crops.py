@@ -23,12 +23,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.training.metrics import similarity
 from clip4str_doctr.training.synth.backgrounds import background, contrasting_colours
 from clip4str_doctr.training.synth.effects import clean_effects, photo_effects, to_uint8_jpeg
 from clip4str_doctr.training.synth.fonts import FONT_SIZES, Face, load_face, usable_faces
 from clip4str_doctr.training.synth.render import Renderer
 from clip4str_doctr.training.synth.words import MAX_SYMBOLS, WordSource
-from clip4str_doctr.training.validate import similarity
 
 __all__ = ["KINDS", "Sample", "lost_symbols", "measure", "samples"]
 

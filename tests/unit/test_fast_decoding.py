@@ -233,7 +233,8 @@ def test_copies_and_pickles_start_empty() -> None:
 
 
 def test_the_cache_keeps_within_its_bytes() -> None:
-    state = WeightState(torch.nn.Linear(2, 2))
+    module, other_module = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    state = WeightState(module)
     cache = CaptionCache(max_bytes=400)
     cache.find([], state)
     batch = torch.zeros(3, 10, 4)
@@ -249,7 +250,7 @@ def test_the_cache_keeps_within_its_bytes() -> None:
     cache.max_bytes = 200
     assert cache.info().captions == 1
     # A straggler that began before the weights changed.
-    other = WeightState(torch.nn.Linear(2, 2))
+    other = WeightState(other_module)
     cache.find([], other)
     cache.keep({"e": torch.zeros(1)}, state)
     assert cache.info().captions == 0
