@@ -152,17 +152,20 @@ def _components(mask: Mask, top: int, bottom: int, body: int) -> tuple[npt.NDArr
     """Labels (H, W), and the box of every component that belongs to the line: no specks, no rules, no neighbours."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     height, width = mask.shape
+    # Where the box ends with the letters' body, it is tight around capitals, whose marks are up to half as high again.
+    tight = top - PAD < 0.12 * LINE_HEIGHT
+    highest = min(PAD - 0.12 * LINE_HEIGHT, top - 0.5 * body) if tight else PAD - 0.12 * LINE_HEIGHT
     kept = {}
     for number in range(1, count):
         left, first, wide, high, area = (int(value) for value in stats[number])
         right, last = left + wide, first + high
         inside = min(last, bottom) - max(first, top)
-        speck = area < 0.012 * body * body or max(wide, high) < 0.12 * body
+        speck = area < 4 or max(wide, high) < 3  # a full stop is 3 or 4 pixels high in a strip
         rule = (wide > 4 * body and high < 0.25 * body) or (inside > 0 and first == 0 and last == height)
-        neighbour = inside <= 0 and (first == 0 or last == height)
+        neighbour = inside <= 0 and ((first == 0 and not tight) or last == height)
         middle = (first + last) / 2
-        outside = inside <= 0 and not PAD - 0.12 * LINE_HEIGHT <= middle <= height - PAD + 0.12 * LINE_HEIGHT
-        edge = right <= PAD // 2 or left >= width - PAD // 2
+        outside = inside <= 0 and not highest <= middle <= height - PAD + 0.12 * LINE_HEIGHT
+        edge = right <= PAD - LINE_HEIGHT // 5 or left >= width - PAD + LINE_HEIGHT // 5
         if not (speck or rule or neighbour or outside or edge):
             kept[number] = (left, first, right, last)
     return np.asarray(labels, np.int32), kept
