@@ -18,6 +18,10 @@ _Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 # By how much a word's box grows beyond its ink on every side, in heights of the line's letters without marks.
 MARGIN = 0.1
+TALLER = 1.5
+
+# Pixels of a strip; a speck this small may be the full stop of a word, but is no word.
+_LEAST_INK = 8
 
 # A line this many times as wide as high knows its own angle; others may stand askew by so much, in radians.
 _LONG = 6.0
@@ -160,7 +164,7 @@ def _components(mask: Mask, top: int, bottom: int, body: int) -> tuple[npt.NDArr
         left, first, wide, high, area = (int(value) for value in stats[number])
         right, last = left + wide, first + high
         inside = min(last, bottom) - max(first, top)
-        speck = area < 4 or max(wide, high) < 3  # a full stop is 3 or 4 pixels high in a strip
+        speck = area < 3 or max(wide, high) < 2  # the full stop of small print is no more than 2 pixels high here
         rule = (wide > 4 * body and high < 0.25 * body) or (inside > 0 and first == 0 and last == height)
         neighbour = inside <= 0 and ((first == 0 and not tight) or last == height)
         middle = (first + last) / 2
@@ -217,8 +221,11 @@ def _around(
     boxes = []
     for word in sorted(set(word_of.values())):
         mine = whose == word
+        if mine.sum() < _LEAST_INK:
+            continue
         top, bottom = rows[mine].min(), rows[mine].max() + 1
         if bottom - top < 0.5 * (band[1] - band[0]):
             top, bottom = min(top, band[0]), max(bottom, band[1])
-        boxes.append((where[mine].min() - margin, top - margin, where[mine].max() + 1 + margin, bottom + margin))
+        left, right = where[mine].min(), where[mine].max() + 1
+        boxes.append((left - margin, top - TALLER * margin, right + margin, bottom + TALLER * margin))
     return np.array(boxes, np.float64).reshape(-1, 4)

@@ -126,14 +126,14 @@ def test_slant(degrees: float) -> None:
         assert overlap(enclosing_boxes(words_of_line(page, given)), truth) > 0.5
 
 
-@pytest.mark.parametrize("text", ["nghiêng", "25.000đ", "12/3/2024", "HẠNH", "nguyễn@gmail.com", "1", "I", "318.100đ"])
+@pytest.mark.parametrize("text", ["nghiêng", "25.000đ", "12/3/2024", "HẠNH", "Sài-Gòn,", "1", "I", "318.100đ"])
 def test_one_word_stays_whole(text: str) -> None:
     made = line(text)
     assert len(cut(made)) == 1
 
 
 def test_punctuation_stays_with_its_word() -> None:
-    made = line('Giá: 25.000đ, (ngày 12/3/2024) "xin chào"!')
+    made = line('Giá: 25.000đ, (ngày 12/3/2024) "xin chào!"')
     assert overlap(cut(made), made.words) > 0.5
 
 
