@@ -17,8 +17,11 @@ __all__ = ["MARGIN", "cut", "words_of_line", "words_of_lines"]
 _Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 # By how much a word's box grows beyond its ink on every side, in heights of the line's letters without marks.
+# Measured with clip4str_vn_tiny on 661 words of three clean rendered pages at 150 dpi: of all words, with a margin of
+# 0 / 0.05 / 0.1 / 0.15, 97.9 / 98.6 / 98.2 / 98.3 % are read (cased) and 99.5 / 99.4 / 99.2 / 98.8 % overlap their ink
+# with an IoU of 0.5. Without a margin a dot below is sometimes missed; between the others reading is no difference to
+# choose by, more in height than in width neither; recall speaks for little. Training saw 2 to 18 % of the word's height.
 MARGIN = 0.1
-TALLER = 1.5
 
 # Pixels of a strip; a speck this small may be the full stop of a word, but is no word.
 _LEAST_INK = 8
@@ -227,5 +230,5 @@ def _around(
         if bottom - top < 0.5 * (band[1] - band[0]):
             top, bottom = min(top, band[0]), max(bottom, band[1])
         left, right = where[mine].min(), where[mine].max() + 1
-        boxes.append((left - margin, top - TALLER * margin, right + margin, bottom + TALLER * margin))
+        boxes.append((left - margin, top - margin, right + margin, bottom + margin))
     return np.array(boxes, np.float64).reshape(-1, 4)

@@ -47,7 +47,7 @@ def page() -> np.ndarray:
     image = Image.new("RGB", (520, 200), "white")
     for number, text in enumerate(LINES):
         at = (55, 72 + 80 * number)
-        ImageDraw.Draw(image).text(at, text, fill="black", font=load_face(face, 36), anchor="ls")
+        ImageDraw.Draw(image).text(at, text, fill="black", font=load_face(face, 38), anchor="ls")
     return np.asarray(image)
 
 
