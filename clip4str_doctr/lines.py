@@ -20,7 +20,7 @@ _Box = tuple[int, int, int, int]  # left, top, right, bottom
 # Measured with clip4str_vn_tiny on 661 words of three clean rendered pages at 150 dpi: of all words, with a margin of
 # 0 / 0.05 / 0.1 / 0.15, 97.9 / 98.6 / 98.2 / 98.3 % are read (cased) and 99.5 / 99.4 / 99.2 / 98.8 % overlap their ink
 # with an IoU of 0.5. Without a margin a dot below is sometimes missed; between the others reading is no difference to
-# choose by, more in height than in width neither; recall speaks for little. Training saw 2 to 18 % of the word's height.
+# choose by, nor is more in height than in width; recall speaks for little. Training saw 2 to 18 % of the word's height.
 MARGIN = 0.1
 
 # Pixels of a strip; a speck this small may be the full stop of a word, but is no word.

@@ -4,7 +4,9 @@ import copy
 import pickle
 import shutil
 import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -161,8 +163,8 @@ def test_tesseract_reads_a_page() -> None:
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "rapidocr", None)
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
     with pytest.raises(RuntimeError, match=r"pip install 'clip4str-doctr\[detect\]'"):
         RapidOCRLines()
     with pytest.raises(RuntimeError, match="apt install tesseract-ocr"):
@@ -210,3 +212,10 @@ def test_doctrs_own_detector_is_passed_through(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(doctr.models, "detection_predictor", own)
     assert detector("doctr:fast_tiny", assume_straight_pages=False, device="cpu") is made
     assert asked == {"arch": "fast_tiny", "pretrained": True, "assume_straight_pages": False}
+
+
+def test_the_example_reads_its_notice() -> None:
+    example = Path(__file__).parents[2] / "examples" / "own_detector.py"
+    done = subprocess.run([sys.executable, example], capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[:4] == ["THÔNG", "BÁO", "Cửa", "hàng"]
