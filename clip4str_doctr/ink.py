@@ -117,7 +117,8 @@ def _median_paper(values: _Floats) -> _Floats:
 
 
 def _threshold(values: _Floats, paper: _Floats) -> Mask:
-    difference = np.abs(values - paper).max(axis=2)
+    away = np.abs(values - paper)
+    difference = np.maximum(np.maximum(away[..., 0], away[..., 1]), away[..., 2])
     width = difference.shape[1]
     reach, step = 3 * LINE_HEIGHT // 2, LINE_HEIGHT
     inner = difference[PAD // 3 : -PAD // 3]
