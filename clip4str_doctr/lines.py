@@ -17,7 +17,14 @@ __all__ = ["MARGIN", "cut", "words_of_line", "words_of_lines"]
 _Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 # By how much a word's box grows beyond its ink on every side, in heights of the line's letters without marks.
+# Measured with clip4str_vn_tiny on 661 words of three clean rendered pages at 150 dpi: of all words, with a margin of
+# 0 / 0.05 / 0.1 / 0.15, 97.9 / 98.6 / 98.2 / 98.3 % are read (cased) and 99.5 / 99.4 / 99.2 / 98.8 % overlap their ink
+# with an IoU of 0.5. Without a margin a dot below is sometimes missed; between the others reading is no difference to
+# choose by, nor is more in height than in width; recall speaks for little. Training saw 2 to 18 % of the word's height.
 MARGIN = 0.1
+
+# Pixels of a strip; a speck this small may be the full stop of a word, but is no word.
+_LEAST_INK = 8
 
 # A line this many times as wide as high knows its own angle; others may stand askew by so much, in radians.
 _LONG = 6.0
@@ -152,17 +159,20 @@ def _components(mask: Mask, top: int, bottom: int, body: int) -> tuple[npt.NDArr
     """Labels (H, W), and the box of every component that belongs to the line: no specks, no rules, no neighbours."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     height, width = mask.shape
+    # Where the box ends with the letters' body, it is tight around capitals, whose marks are up to half as high again.
+    tight = top - PAD < 0.12 * LINE_HEIGHT
+    highest = min(PAD - 0.12 * LINE_HEIGHT, top - 0.5 * body) if tight else PAD - 0.12 * LINE_HEIGHT
     kept = {}
     for number in range(1, count):
         left, first, wide, high, area = (int(value) for value in stats[number])
         right, last = left + wide, first + high
         inside = min(last, bottom) - max(first, top)
-        speck = area < 0.012 * body * body or max(wide, high) < 0.12 * body
+        speck = area < 3 or max(wide, high) < 2  # the full stop of small print is no more than 2 pixels high here
         rule = (wide > 4 * body and high < 0.25 * body) or (inside > 0 and first == 0 and last == height)
-        neighbour = inside <= 0 and (first == 0 or last == height)
+        neighbour = inside <= 0 and ((first == 0 and not tight) or last == height)
         middle = (first + last) / 2
-        outside = inside <= 0 and not PAD - 0.12 * LINE_HEIGHT <= middle <= height - PAD + 0.12 * LINE_HEIGHT
-        edge = right <= PAD // 2 or left >= width - PAD // 2
+        outside = inside <= 0 and not highest <= middle <= height - PAD + 0.12 * LINE_HEIGHT
+        edge = right <= PAD - LINE_HEIGHT // 5 or left >= width - PAD + LINE_HEIGHT // 5
         if not (speck or rule or neighbour or outside or edge):
             kept[number] = (left, first, right, last)
     return np.asarray(labels, np.int32), kept
@@ -214,8 +224,11 @@ def _around(
     boxes = []
     for word in sorted(set(word_of.values())):
         mine = whose == word
+        if mine.sum() < _LEAST_INK:
+            continue
         top, bottom = rows[mine].min(), rows[mine].max() + 1
         if bottom - top < 0.5 * (band[1] - band[0]):
             top, bottom = min(top, band[0]), max(bottom, band[1])
-        boxes.append((where[mine].min() - margin, top - margin, where[mine].max() + 1 + margin, bottom + margin))
+        left, right = where[mine].min(), where[mine].max() + 1
+        boxes.append((left - margin, top - margin, right + margin, bottom + margin))
     return np.array(boxes, np.float64).reshape(-1, 4)

@@ -1,0 +1,202 @@
+"""Lines of rendered words are cut where the words end."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, ImageDraw
+
+from clip4str_doctr.boxes import enclosing_boxes
+from clip4str_doctr.gaps import word_gap
+from clip4str_doctr.lines import words_of_line, words_of_lines
+from clip4str_doctr.training.synth.fonts import fonts_installed, load_face, usable_faces
+
+pytestmark = pytest.mark.skipif(not fonts_installed(), reason="the fonts of clip4str-doctr[train] are not installed")
+
+TEXT = "Cộng hòa xã hội chủ nghĩa Việt Nam"
+
+
+@dataclass
+class Line:
+    """A page with one line, the line's quad, and the ink boxes (N, 4) of its words."""
+
+    page: npt.NDArray[np.uint8]
+    quad: npt.NDArray[np.float64]
+    words: npt.NDArray[np.float64]
+
+
+def line(
+    text: str,
+    *,
+    family: str = "manrope",
+    size: int = 30,
+    ink: tuple[int, int, int] = (20, 20, 20),
+    paper: tuple[int, int, int] = (245, 245, 245),
+    spaced: float = 0,
+    margin: int = 3,
+) -> Line:
+    """text on a page; spaced: extra pixels after every letter; margin: of the line's box around its ink."""
+    face = next(face for face in usable_faces("val")[family] if face.weight >= 400 and not face.italic)
+    font = load_face(face, size)
+    x, baseline, boxes = 3.0 * size, 2 * size, []
+    width = int(font.getlength(text) + spaced * (len(text) + 4) + 6 * size)
+    canvas = np.zeros((4 * size, width), np.uint8)
+    for word in text.split(" "):
+        layer = Image.new("L", (width, 4 * size))
+        for letter in word if spaced else [word]:
+            ImageDraw.Draw(layer).text((x, baseline), letter, fill=255, font=font, anchor="ls")
+            x += font.getlength(letter) + spaced
+        x += font.getlength(" ") + 2 * spaced
+        pixels = np.asarray(layer)
+        rows, columns = np.nonzero(pixels > 64)
+        boxes.append((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+        canvas = np.maximum(canvas, pixels)
+    share = canvas[..., None] / np.float32(255)
+    page = (np.array(paper) * (1 - share) + np.array(ink) * share).astype(np.uint8)
+    words = np.array(boxes, np.float64)
+    left, top = words[:, :2].min(axis=0) - margin
+    right, bottom = words[:, 2:].max(axis=0) + margin
+    return Line(page, np.array([[left, top], [right, top], [right, bottom], [left, bottom]]), words)
+
+
+def overlap(found: npt.NDArray[np.float64], truth: npt.NDArray[np.float64]) -> float:
+    """The smallest IoU of boxes that belong together; 0 if their numbers differ."""
+    if len(found) != len(truth):
+        return 0.0
+    sides = np.clip(np.minimum(found, truth)[:, 2:] - np.maximum(found, truth)[:, :2], 0, None)
+    common = sides.prod(axis=1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (found, truth)]
+    return float((common / (areas[0] + areas[1] - common)).min())
+
+
+def cut(made: Line) -> npt.NDArray[np.float64]:
+    return enclosing_boxes(words_of_line(made.page, made.quad))
+
+
+@pytest.mark.parametrize("size", [14, 22, 40, 120])
+@pytest.mark.parametrize("family", ["manrope", "lora", "spectral", "oswald"])
+def test_running_text(family: str, size: int) -> None:
+    made = line(TEXT, family=family, size=size)
+    assert overlap(cut(made), made.words) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("ink", "paper"),
+    [
+        ((250, 250, 250), (10, 10, 10)),
+        ((200, 30, 30), (40, 120, 40)),  # red on green, of nearly the same brightness
+        ((240, 200, 0), (250, 250, 250)),  # yellow on white: only blue tells
+        ((130, 130, 130), (170, 170, 170)),
+    ],
+)
+def test_any_colours(ink: tuple[int, int, int], paper: tuple[int, int, int]) -> None:
+    made = line(TEXT, ink=ink, paper=paper)
+    assert overlap(cut(made), made.words) > 0.5
+
+
+def test_uneven_light_noise_and_blur() -> None:
+    made = line(TEXT)
+    light = np.linspace(0.3, 1, made.page.shape[1])[None, :, None]
+    noise = np.random.default_rng(0).normal(0, 9, made.page.shape)
+    blurred = cv2.GaussianBlur(made.page.astype(np.float32), (0, 0), 1.2)
+    made.page = np.clip(blurred * light + noise, 0, 255).astype(np.uint8)
+    assert overlap(cut(made), made.words) > 0.5
+
+
+@pytest.mark.parametrize("degrees", [-6, -2, 2, 6])
+def test_slant(degrees: float) -> None:
+    """By the line's own quad and by a straight box around the slanted line alike."""
+    made = line(TEXT)
+    height, width = made.page.shape[:2]
+    page = cv2.copyMakeBorder(made.page, 100, 100, 0, 0, cv2.BORDER_REPLICATE)
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2 + 100), -degrees, 1.0)
+    page = np.asarray(cv2.warpAffine(page, turn, (width, height + 200), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+    def turned(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.asarray((points + (0, 100)) @ turn[:, :2].T + turn[:, 2])
+
+    corners = np.stack([made.words[:, [0, 2, 2, 0]], made.words[:, [1, 1, 3, 3]]], axis=2)
+    truth = enclosing_boxes(turned(corners))
+    quad = turned(made.quad)
+    left, top, right, bottom = enclosing_boxes(quad[None])[0]
+    straight = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    for given in (quad, straight):
+        assert overlap(enclosing_boxes(words_of_line(page, given)), truth) > 0.5
+
+
+@pytest.mark.parametrize("text", ["nghiêng", "25.000đ", "12/3/2024", "HẠNH", "Sài-Gòn,", "1", "I", "318.100đ"])
+def test_one_word_stays_whole(text: str) -> None:
+    made = line(text)
+    assert len(cut(made)) == 1
+
+
+def test_punctuation_stays_with_its_word() -> None:
+    made = line('Giá: 25.000đ, (ngày 12/3/2024) "xin chào!"')
+    assert overlap(cut(made), made.words) > 0.5
+
+
+def test_letter_spaced_title() -> None:
+    made = line("THÔNG BÁO", spaced=12)
+    assert overlap(cut(made), made.words) > 0.5
+
+
+def test_wide_gaps_always_separate() -> None:
+    assert word_gap(np.array([3.0]), np.array([1.0, 1.0])) < 3
+    assert word_gap(np.zeros(0), np.array([1.0])) > 0
+
+
+def test_marks_over_capitals_outside_of_a_tight_box_are_kept() -> None:
+    made = line("MỄ ĐẮK ẤP ỨNG")
+    capitals = line("MED DAK AP UNG")
+    made.quad[:2, 1] = capitals.words[:, 1].min()  # a box as tight as that of bare capitals
+    found = cut(made)
+    assert overlap(found, made.words) > 0.5
+    assert (found[:, 1] <= made.words[:, 1] + 2).all()
+
+
+def test_boxes_hold_the_ink_and_a_margin() -> None:
+    made = line(TEXT)
+    tight = enclosing_boxes(words_of_line(made.page, made.quad, 0.0))
+    grown = enclosing_boxes(words_of_line(made.page, made.quad, 0.3))
+    assert np.abs(tight - made.words).max() <= 2
+    assert (grown[:, :2] < tight[:, :2] - 3).all() and (grown[:, 2:] > tight[:, 2:] + 3).all()
+
+
+def test_rules_of_a_table_are_no_ink() -> None:
+    made = line("348 kg")
+    left, top, right, bottom = (int(value) for value in enclosing_boxes(made.quad[None])[0])
+    for x in (left - 6, right + 6):
+        cv2.line(made.page, (x, 0), (x, 200), (0, 0, 0), 2)
+    for y in (top - 6, bottom + 6):
+        cv2.line(made.page, (0, y), (900, y), (0, 0, 0), 2)
+    made.quad += np.array([[-6, -6], [6, -6], [6, 6], [-6, 6]])
+    assert overlap(cut(made), made.words) > 0.5
+
+
+def test_a_line_without_ink_is_one_word() -> None:
+    page = np.full((60, 300, 3), 200, np.uint8)
+    quad = np.array([[10, 10], [200, 10], [200, 40], [10, 40]], np.float64)
+    np.testing.assert_allclose(words_of_line(page, quad), quad[None])
+
+
+def test_an_upright_line_is_left_as_it_is() -> None:
+    made = line(TEXT)
+    page = np.ascontiguousarray(np.rot90(made.page))
+    quad = np.array([[10, 10], [40, 10], [40, 300], [10, 300]], np.float64)
+    np.testing.assert_allclose(words_of_line(page, quad), quad[None])
+
+
+def test_short_lines_take_the_angle_of_long_ones() -> None:
+    long, short = line(TEXT), line("25 kg")
+    width = max(long.page.shape[1], short.page.shape[1])
+    pages = [np.pad(made.page, ((0, 0), (0, width - made.page.shape[1]), (0, 0)), "edge") for made in (long, short)]
+    below = short.quad + (0, len(long.page))
+    middle = below.mean(axis=0)
+    turn = np.deg2rad(5)
+    askew = (below - middle) @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + middle
+    words = words_of_lines(np.concatenate(pages), np.stack([long.quad, askew]))
+    assert [len(line) for line in words] == [8, 2]
+    assert abs(words[1][0][1, 1] - words[1][0][0, 1]) < 0.6
+    assert overlap(enclosing_boxes(words[1]), short.words + (0, len(long.page), 0, len(long.page))) > 0.5

@@ -1,0 +1,74 @@
+"""The rendered pages, and how they are scored."""
+
+import numpy as np
+import pytest
+
+from clip4str_doctr.benchmark.pages import PageReading, matches, score_pages
+from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, RenderedPage, photographed, render_page
+from clip4str_doctr.boxes import enclosing_boxes
+from clip4str_doctr.training.synth.fonts import fonts_installed
+
+pytestmark = pytest.mark.skipif(not fonts_installed(), reason="the fonts of clip4str-doctr[train] are not installed")
+
+
+@pytest.fixture(scope="module")
+def page() -> RenderedPage:
+    return render_page(0, "text", 100)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pages_have_their_words_where_they_say(layout: str) -> None:
+    page = render_page(1, layout, 100)
+    assert 190 <= len(page.words) <= 260
+    assert page.image.dtype == np.uint8 and page.image.shape[2] == 3
+    height, width = page.image.shape[:2]
+    for left, top, right, bottom in enclosing_boxes(np.stack([word.quad for word in page.words])).astype(int):
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height
+        assert page.image[top:bottom, left:right].min() < 200
+    assert [word.line for word in page.words] == sorted(word.line for word in page.words)
+    assert page.text.split() == [word.text for word in page.words]
+
+
+def test_pages_are_the_same_for_the_same_seed(page: RenderedPage) -> None:
+    again = render_page(0, "text", 100)
+    np.testing.assert_array_equal(again.image, page.image)
+    assert again.text == page.text != render_page(1, "text", 100).text
+    np.testing.assert_array_equal(photographed(page, 3).image, photographed(page, 3).image)
+
+
+def test_a_photograph_moves_the_words(page: RenderedPage) -> None:
+    photo = photographed(page, 0)
+    assert photo.text == page.text and photo.image.shape == page.image.shape
+    boxes = enclosing_boxes(np.stack([word.quad for word in photo.words])).astype(int)
+    grey = photo.image.mean(axis=2)
+    inside = [grey[top:bottom, left:right].min() for left, top, right, bottom in boxes]
+    around = [np.median(grey[max(top - 3, 0) : bottom + 3, left:right]) for left, top, right, bottom in boxes]
+    assert np.mean(np.array(inside) < np.array(around) - 25) > 0.97
+
+
+@pytest.mark.parametrize(("layout", "dpi"), [("poster", 150), ("text", 20)])
+def test_other_pages_are_refused(layout: str, dpi: int) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        render_page(0, layout, dpi)
+
+
+def test_scores(page: RenderedPage) -> None:
+    boxes = enclosing_boxes(np.stack([word.quad for word in page.words]))
+    words = [word.text for word in page.words]
+    perfect = score_pages([page], [PageReading(boxes, words, page.text, {"all": 1.5})])
+    assert [perfect[key] for key in ("recall", "precision", "word_accuracy", "cer")] == [1, 1, 1, 0]
+    assert perfect["seconds_per_page"] == {"all": 1.5}
+    half = PageReading(boxes[::2], [word.upper() for word in words[::2]], "", {"all": 1.0})
+    scored = score_pages([page], [half])
+    assert scored["recall"] == pytest.approx(0.5, abs=0.01) and scored["precision"] == 1 and scored["cer"] == 1
+    assert scored["word_accuracy"] == pytest.approx(
+        np.mean([w.isupper() or w.upper() == w for w in words[::2]]) / 2, abs=0.01
+    )
+    nothing = score_pages([page], [PageReading(np.zeros((0, 4)), [], "", {"all": 1.0})])
+    assert nothing["recall"] == nothing["precision"] == nothing["word_accuracy"] == 0
+
+
+def test_every_box_matches_once() -> None:
+    truth = np.array([[0, 0, 10, 10], [0, 0, 10, 9]], np.float64)
+    assert matches(truth, np.array([[0.0, 0, 10, 10]])) == [(0, 0)]
+    assert matches(truth, np.array([[20.0, 0, 30, 10]])) == []
