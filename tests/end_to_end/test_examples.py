@@ -88,3 +88,8 @@ def test_the_page_command(folder: Path) -> None:
     assert right_words(text) >= LEAST_RIGHT
     # Blocks are parted by empty lines.
     assert text.splitlines()[-1] == "Nguyễn Hồng Ánh" and "" in text.splitlines()
+
+
+def test_a_detector_of_ones_own(folder: Path) -> None:
+    text = run(folder, "examples/own_detector.py")
+    assert text.startswith("THÔNG BÁO\n") and "Cửa hàng nghỉ lễ" in text
