@@ -191,7 +191,9 @@ class CLIP4STR(nn.Module):
     def _fit(self, x: torch.Tensor) -> torch.Tensor:
         """docTR's scripts feed H x 4H, whatever the model reads. What is no picture is for the image tower to say."""
         size = self.config.image_tower.image_size
-        if x.ndim != 4 or tuple(x.shape[-2:]) == size or 0 in x.shape:
+        if 0 in x.shape:
+            raise ValueError(f"x must hold at least one crop and pixel, got {tuple(x.shape)}; leave empty batches out")
+        if x.ndim != 4 or tuple(x.shape[-2:]) == size:
             return x
         if not self._resizing_told:
             self._resizing_told = True
