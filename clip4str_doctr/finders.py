@@ -8,6 +8,7 @@ import logging
 import shutil
 import subprocess
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from clip4str_doctr.boxes import Page
 
-__all__ = ["RapidOCRLines", "TesseractWords"]
+__all__ = ["RapidOCRLines", "TesseractRow", "TesseractWords"]
 
 
 class RapidOCRLines:
@@ -73,6 +74,16 @@ class RapidOCRLines:
         return "RapidOCRLines()"
 
 
+@dataclass(frozen=True)
+class TesseractRow:
+    """A word of Tesseract's table: its straight box in pixels, confidence in 0..1, text, and its line."""
+
+    box: tuple[float, float, float, float]
+    score: float
+    text: str
+    line: tuple[str, ...]
+
+
 class TesseractWords:
     """Words found by Tesseract's page layout analysis; what it reads in them is not used.
 
@@ -97,17 +108,24 @@ class TesseractWords:
 
     def __call__(self, page: Page) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """page (H, W, 3) uint8 RGB -> straight boxes (N, 4) of words in pixels, Tesseract's confidence (N,) in 0..1."""
+        rows = self.rows(page)
+        boxes = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
+        return boxes, np.array([row.score for row in rows], np.float64)
+
+    def rows(self, page: Page) -> list["TesseractRow"]:
+        """page (H, W, 3) uint8 RGB -> its words in Tesseract's order, with what it read in them."""
         done, data = cv2.imencode(".ppm", np.ascontiguousarray(page[..., ::-1]))
         assert done
         table = self._run(["stdin", "stdout", "-l", str(self.language), "tsv"], data.tobytes())
-        boxes, scores = [], []
+        found = []
         for row in csv.DictReader(table.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE):
             if row["level"] != "5" or not (row["text"] or "").strip():
                 continue
             left, top, width, height = (float(row[key]) for key in ("left", "top", "width", "height"))
-            boxes.append((left, top, left + width, top + height))
-            scores.append(min(max(float(row["conf"]) / 100, 0.0), 1.0))
-        return np.array(boxes, np.float64).reshape(-1, 4), np.array(scores, np.float64)
+            line = tuple(row[key] for key in ("block_num", "par_num", "line_num"))
+            score = min(max(float(row["conf"]) / 100, 0.0), 1.0)
+            found.append(TesseractRow((left, top, left + width, top + height), score, row["text"].strip(), line))
+        return found
 
     def _run(self, arguments: list[str], data: bytes) -> str:
         try:

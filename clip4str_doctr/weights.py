@@ -38,6 +38,7 @@ __all__ = [
     "find_weights",
     "load_into",
     "load_model",
+    "locate",
     "read_card",
     "save_model",
 ]
@@ -69,20 +70,31 @@ def load_model(
     fit, naming every tensor concerned; WeightsNotFoundError (also a FileNotFoundError) for a file that is not there.
     """
     _check_options(normalization, decode_ar, refine_iters)
+    place = locate(path)
+    mclip = None if tokenizer is None else find_tokenizer_folder(Path(tokenizer).expanduser())
+    if place.is_dir():
+        model = read_folder(place, None if mclip is None else load_tokenizer(mclip))
+    else:
+        model = _load_published(place, mclip)
+    model.config = _with_options(model.config, normalization, decode_ar, refine_iters)
+    return model.eval()
+
+
+def locate(path: str | Path) -> Path:
+    """The file or folder that `load_model` reads for `path`; what `hf://` names is downloaded, or found in the cache.
+
+    Raises WeightsError for a web address, WeightsNotFoundError for a file that is not there.
+    """
     if str(path).startswith(("http://", "https://")):
-        raise ValueError(f"web addresses are not loaded, got {path}; download the file and give its path, or {_HUB}...")
+        raise WeightsError(
+            f"web addresses are not loaded, got {path}; download the file and give its path, or {_HUB}..."
+        )
     place = _fetch(str(path)) if str(path).startswith(_HUB) else Path(path).expanduser()
     if not place.exists():
         raise WeightsNotFoundError(f"{place} does not exist; give a .ckpt file, a weights folder, or {_HUB}owner/repo")
     if place.name == TENSOR_FILE and is_weight_folder(place.parent):
-        place = place.parent
-    mclip = None if tokenizer is None else find_tokenizer_folder(Path(tokenizer).expanduser())
-    if place.is_dir() and is_weight_folder(place):
-        model = read_folder(place, None if mclip is None else load_tokenizer(mclip))
-    else:
-        model = _load_published(find_checkpoint(place) if place.is_dir() else place, mclip)
-    model.config = _with_options(model.config, normalization, decode_ar, refine_iters)
-    return model.eval()
+        return place.parent
+    return find_checkpoint(place) if place.is_dir() and not is_weight_folder(place) else place
 
 
 def _load_published(checkpoint: Path, mclip: Path | None) -> CLIP4STR:

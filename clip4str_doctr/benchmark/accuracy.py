@@ -18,12 +18,15 @@ from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.confusion import Confusion, count_confusion
 from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.labelled import labelled_words
+from clip4str_doctr.benchmark.pictures import draw_confusion, draw_reliability, png
 from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.published import find_checkpoint
 from clip4str_doctr.training.calibration import calibration_error, reliability
 from clip4str_doctr.training.metrics import nfc
 from clip4str_doctr.training.suites import SIZE, SUITES, rendered
 from clip4str_doctr.training.validate import are_right, read_words, rounded, score_answers, suite_checks
-from clip4str_doctr.weight_card import CARD_FILE, TENSOR_FILE, WeightsError, read_card, sha256_of
+from clip4str_doctr.weight_card import TENSOR_FILE, read_card, sha256_of
+from clip4str_doctr.weight_folder import is_weight_folder
 
 __all__ = ["COLUMNS", "Measured", "WordSet", "markdown_row", "measure", "protocol", "run_accuracy", "suite_words"]
 
@@ -148,9 +151,6 @@ def measure(model: CLIP4STR, words: WordSet) -> Measured:
 
 def _draw(measured: Mapping[str, Measured], out: Path) -> None:
     """confusion.png of all sets together, reliability.png, and failures-NAME.png of each set."""
-    # Opening matplotlib takes a second, which a table alone need not cost.
-    from clip4str_doctr.benchmark.pictures import draw_confusion, draw_reliability, png
-
     total = Confusion()
     for one in measured.values():
         total.tones.update(one.confusion.tones)
@@ -181,18 +181,16 @@ def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
 
 
 def _weights(weights: str | Path | None) -> dict[str, Any]:
+    """Name, SHA-256 and training commit of weights that were loaded; of an address on a hub, only the address."""
     if weights is None or not Path(weights).exists():
         return {"weights": None if weights is None else str(weights), "weights_sha256": None, "weights_commit": None}
     path = Path(weights)
-    if (path / CARD_FILE).is_file():
-        try:
-            card = read_card(path)
-        except WeightsError as error:  # it was loaded, so this is another kind of folder
-            logger.warning("no card for %s: %s", path, error)
-        else:
-            digest = card.sha256.get(TENSOR_FILE)
-            return {"weights": path.name, "weights_sha256": digest, "weights_commit": card.commit}
-    return {"weights": path.name, "weights_sha256": sha256_of(path) if path.is_file() else None, "weights_commit": None}
+    folder = path.parent if path.name == TENSOR_FILE else path
+    if is_weight_folder(folder):
+        card = read_card(folder)
+        return {"weights": folder.name, "weights_sha256": card.sha256[TENSOR_FILE], "weights_commit": card.commit}
+    checkpoint = path if path.is_file() else find_checkpoint(path)
+    return {"weights": checkpoint.name, "weights_sha256": sha256_of(checkpoint), "weights_commit": None}
 
 
 def _commit() -> str | None:

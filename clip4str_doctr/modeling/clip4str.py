@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,10 @@ from torch import nn
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import ModelConfig, PreprocessConfig
 from clip4str_doctr.decoding import Reading, dual_predict_and_refine, unrolled_predict_and_refine
+from clip4str_doctr.fast_decoding import fast_predict_and_refine
 from clip4str_doctr.modeling.decoder import Decoder
 from clip4str_doctr.modeling.image_tower import build_image_tower
-from clip4str_doctr.modeling.text_tower import CharTextTower, build_text_tower
+from clip4str_doctr.modeling.text_tower import CharTextTower, TextTower, build_text_tower
 from clip4str_doctr.postprocess import PostProcessor
 
 __all__ = ["CLIP4STR", "build_model"]
@@ -28,6 +29,7 @@ class CLIP4STR(nn.Module):
 
     image_tower: pixels (N, 3, H, W) -> tokens (N, M, d). text_tower: N captions -> tokens (N, T, d), pad (N, T) bool.
     visual_decoder, cross_decoder: `Decoder`s of width d. config: what the parts were built from.
+    decoding: "fast" (default), or "plain": the algorithm as it is written down, several times slower, to compare with.
 
     docTR's contract: `cfg`, `vocab`, `max_length`, `postprocessor`, `feat_extractor`, `exportable`, `forward`,
     `from_pretrained`.
@@ -36,7 +38,7 @@ class CLIP4STR(nn.Module):
     def __init__(
         self,
         image_tower: nn.Module,
-        text_tower: nn.Module,
+        text_tower: TextTower,
         visual_decoder: Decoder,
         cross_decoder: Decoder,
         config: ModelConfig,
@@ -49,6 +51,7 @@ class CLIP4STR(nn.Module):
         self.config = config
         self.charset = Charset(config.symbols)
         self.postprocessor = PostProcessor(config.symbols)
+        self.decoding: Literal["fast", "plain"] = "fast"
         self._exportable = False
         self._resizing_told = False
 
@@ -117,13 +120,10 @@ class CLIP4STR(nn.Module):
     # strings, so it would compile a graph for each length and break between them.
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch ships it untyped
     def _decode(self, image_tokens: torch.Tensor) -> Reading:
-        return dual_predict_and_refine(
-            image_tokens,
-            (self.visual_decoder, self.cross_decoder),
-            self.text_tower,
-            self.charset,
-            self.config.decode,
-        )
+        decoders = (self.visual_decoder, self.cross_decoder)
+        if self.decoding == "plain":
+            return dual_predict_and_refine(image_tokens, decoders, self.text_tower, self.charset, self.config.decode)
+        return fast_predict_and_refine(image_tokens, decoders, self.text_tower.encode, self.charset, self.config.decode)
 
     def read_unrolled(self, pixels: torch.Tensor) -> torch.Tensor:
         """The answer's logits (N, max_length + 1, V + 1), those of `read`, by a graph without strings or early stop."""
@@ -150,10 +150,16 @@ class CLIP4STR(nn.Module):
         answer, on request; "loss": scalar, if `target` (N labels) is given: the training loss in training mode, the
         teacher-forced cross-entropy of both branches, left to right, otherwise.
         "logits" alone if the model is `exportable`.
-        Raises ValueError in training mode without target, and for a label that the model cannot write.
+        Raises ValueError in training mode without target, and for a label that the model cannot write; RuntimeError
+        where torch.jit or the ONNX exporter traces a model that is not exportable.
         """
         if self.exportable:
             return {"logits": self.read_unrolled(x).float()}
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # torch ships it so
+            raise RuntimeError(
+                f"{self.config.arch} writes strings and stops where a word ends, which no traced graph holds; build "
+                "clip4str_vn_tiny with exportable=True to export it, and use torch.compile for speed"
+            )
         if self.training and target is None:
             raise ValueError("training needs labels: pass target=[...], or call model.eval() to read")
         x = self._fit(x)

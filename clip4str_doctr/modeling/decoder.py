@@ -35,8 +35,29 @@ class DecoderLayer(nn.Module):
         memory_hidden: torch.Tensor | None,
     ) -> torch.Tensor:
         """queries (1, Q, d), content (N, K, d), memory (N, M, d) -> (N, Q, d). The memory is not normalised."""
-        x = queries + self.self_attn(self.norm_q(queries), self.norm_c(content), content_hidden)
-        x = x + self.cross_attn(self.norm1(x), memory, memory_hidden)
+        context, memory = self.project_content(content), self.cross_attn.project_source(memory)
+        return self.answer(queries, self.ask(queries), context, memory, content_hidden, memory_hidden)
+
+    def ask(self, queries: torch.Tensor) -> torch.Tensor:
+        """(1, Q, d) -> (1, Q, d), with what the queries ask the content."""
+        return self.self_attn.project_query(self.norm_q(queries))
+
+    def project_content(self, content: torch.Tensor) -> torch.Tensor:
+        """(N, K, d) -> keys and values (N, K, 2 d). The content stream is never updated, so they stay as they are."""
+        return self.self_attn.project_source(self.norm_c(content))
+
+    def answer(
+        self,
+        queries: torch.Tensor,
+        asked: torch.Tensor,
+        content: torch.Tensor,
+        memory: torch.Tensor,
+        content_hidden: torch.Tensor | None,
+        memory_hidden: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """`forward` after the projections. queries, asked (1, Q, d), content (N, K, 2 d), memory (N, M, 2 d)."""
+        x = queries + self.self_attn.mix(asked, content, content_hidden)
+        x = x + self.cross_attn.mix(self.cross_attn.project_query(self.norm1(x)), memory, memory_hidden)
         out: torch.Tensor = x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
         return out
 
@@ -96,8 +117,40 @@ class Decoder(nn.Module):
         logits: torch.Tensor = self.head(self.norm(x))
         return logits
 
-    def _content(self, ids: torch.Tensor) -> torch.Tensor:
+    def queries(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """All position queries (1, max_symbols + 1, d), and what they ask the content: the same for every picture."""
+        return self.pos_queries, self.layer.ask(self.pos_queries)
+
+    def project_memory(self, memory: torch.Tensor) -> torch.Tensor:
+        """(N, M, d) -> keys and values (N, M, 2 d) for `answer`."""
+        return self.layer.cross_attn.project_source(memory)
+
+    def project_content(self, ids: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """ids: (N, K) int64 of the slots from `first` on -> keys and values (N, K, 2 d) for `answer`."""
+        return self.layer.project_content(self._content(ids, first))
+
+    def answer(
+        self,
+        queries: tuple[torch.Tensor, torch.Tensor],
+        content: torch.Tensor,
+        memory: torch.Tensor,
+        content_hidden: torch.Tensor | None = None,
+        memory_hidden: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """`forward` after the projections: logits (N, Q, V + 1).
+
+        queries: both of `queries()`, or a cut of both, (1, Q, d). content: (N, K, 2 d), memory: (N, M, 2 d).
+        content_hidden: (N or 1, 1, Q or 1, K), memory_hidden: (N, 1, 1, M) bool, True = not to be seen.
+        """
+        logits: torch.Tensor = self.head(
+            self.norm(self.layer.answer(*queries, content, memory, content_hidden, memory_hidden))
+        )
+        return logits
+
+    def _content(self, ids: torch.Tensor, first: int = 0) -> torch.Tensor:
         """(N, K) -> (N, K, d): scaled embeddings; BOS has no position, symbol k - 1 that of its own query."""
         embedded = math.sqrt(self.embedding.embedding_dim) * self.embedding(ids)
-        placed = embedded[:, 1:] + self.pos_queries[:, : ids.shape[1] - 1]
-        return torch.cat([embedded[:, :1], placed], dim=1)
+        if first > 0:
+            placed: torch.Tensor = embedded + self.pos_queries[:, first - 1 : first - 1 + ids.shape[1]]
+            return placed
+        return torch.cat([embedded[:, :1], embedded[:, 1:] + self.pos_queries[:, : ids.shape[1] - 1]], dim=1)

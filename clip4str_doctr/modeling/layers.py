@@ -27,16 +27,32 @@ class Attention(nn.Module):
         hidden: bool, True = this query may not see that key; broadcastable to (N, heads, Q, K).
         A query to which every key is hidden has no defined answer; callers never make one.
         """
+        return self.mix(self.project_query(query), self.project_source(source), hidden)
+
+    def project_query(self, query: torch.Tensor) -> torch.Tensor:
+        """(N, Q, d) -> (N, Q, d), what `mix` asks with."""
         width = query.shape[-1]
-        q = F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
-        keys_values = F.linear(source, self.in_proj_weight[width:], self.in_proj_bias[width:])
-        k, v = keys_values.chunk(2, dim=-1)
-        q, k, v = self._split(q), self._split(k), self._split(v)
-        # Plain products: for the short sequences here they train faster on CPUs than the fused kernel's backward.
-        scores = (q * (width // self.heads) ** -0.5) @ k.transpose(-2, -1)
-        if hidden is not None:
-            scores = scores.masked_fill(hidden, float("-inf"))
-        mixed = scores.softmax(dim=-1) @ v
+        return F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
+
+    def project_source(self, source: torch.Tensor) -> torch.Tensor:
+        """(N, K, d) -> (N, K, 2 d), keys and values side by side: what a source is to all queries that come."""
+        width = source.shape[-1]
+        return F.linear(source, self.in_proj_weight[width:], self.in_proj_bias[width:])
+
+    def mix(self, query: torch.Tensor, source: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+        """`forward` after the projections. query: (N or 1, Q, d), source: (N, K, 2 d) -> (N, Q, d)."""
+        k, v = source.chunk(2, dim=-1)
+        q, k, v = self._split(query), self._split(k), self._split(v)
+        # Plain products: for the short sequences here they train faster on CPUs than the fused kernel's backward, and
+        # for a single query its start costs more than it saves.
+        if torch.is_grad_enabled() or query.shape[1] == 1:
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+            if hidden is not None:
+                scores = scores.masked_fill(hidden, float("-inf"))
+            mixed = scores.softmax(dim=-1) @ v
+        else:
+            q = q.expand(k.shape[0], -1, -1, -1)
+            mixed = F.scaled_dot_product_attention(q, k, v, None if hidden is None else ~hidden)
         out: torch.Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return out
 

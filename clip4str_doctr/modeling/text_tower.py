@@ -1,23 +1,76 @@
 """Captions -> text tokens: Multilingual-CLIP for the published weights, a small symbol transformer for our own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import nn
 
+from clip4str_doctr.caption_cache import CaptionCache, WeightState
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import CharTextTowerConfig, MClipTextTowerConfig, TextTowerConfig
 from clip4str_doctr.modeling.layers import Block
 from clip4str_doctr.tokenizer import MClipTokenizer
 
-__all__ = ["TOKENIZER_KEY", "CharTextTower", "MClipTextTower", "build_text_tower"]
+__all__ = ["TOKENIZER_KEY", "CharTextTower", "MClipTextTower", "TextTower", "build_text_tower"]
 
 # State dict keys that hold a tokenizer file start with this, within their tower.
 TOKENIZER_KEY = "tokenizer_file:"
 
 
-class MClipTextTower(nn.Module):
+# Tokens in one call: enough to read the weights once for many captions, and few enough that attention costs nothing.
+_PACKED_TOKENS = 512
+
+
+class TextTower(nn.Module):
+    """What both towers share: captions that were encoded before need not be encoded again.
+
+    cache: used in eval mode without gradients only, and emptied when the weights change; see `CaptionCache`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache = CaptionCache()
+
+    def encode(self, captions: Sequence[str]) -> list[torch.Tensor]:
+        """Distinct captions -> tokens (T, output_dim) of each, without padding; the values are those of `forward`.
+
+        Raises as `forward`.
+        """
+        if self.training or torch.is_grad_enabled() or self.cache.max_bytes == 0:
+            return self._encode(captions)
+        state = WeightState(self, self._spelling())
+        found = self.cache.find(captions, state)
+        missing = [caption for caption in captions if caption not in found]
+        if missing:
+            fresh = dict(zip(missing, self._encode(missing), strict=True))
+            self.cache.keep(fresh, state)
+            found |= fresh
+        return [found[caption] for caption in captions]
+
+    def _encode(self, captions: Sequence[str]) -> list[torch.Tensor]:
+        tokens, pad = self(captions)
+        return [one[:length] for one, length in zip(tokens, (~pad).sum(1).tolist(), strict=True)]
+
+    def _spelling(self) -> object:
+        """What makes ids of captions: with another one the tokens are others."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> "TextTower":
+        """As of any module; the cache is emptied, since weights are about to change or have changed."""
+        self.cache.clear()
+        super().train(mode)
+        return self
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "TextTower":
+        # to(), half(), cuda(): casting there and back may end at the same addresses.
+        self.cache.clear()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch ships it untyped
+        return self
+
+
+class MClipTextTower(TextTower):
     """XLM-RoBERTa and a linear layer: every token of `<s> caption </s>`, neither pooled nor normalised.
 
     tokenizer: texts -> {"input_ids": lists}, made of the M-CLIP files, or None until `tokenizer` is set. The model is
@@ -84,8 +137,44 @@ class MClipTextTower(nn.Module):
         hidden = self.transformer(input_ids=ids, attention_mask=(~pad).long()).last_hidden_state
         return self.linear(hidden), pad
 
+    def _encode(self, captions: Sequence[str]) -> list[torch.Tensor]:
+        """Captions in a row, each seeing itself only: nothing is padded, and the weights are read once for all."""
+        encoded: list[torch.Tensor] = []
+        for rows in _packs(self.tokenize(captions)):
+            lengths = [len(row) for row in rows]
+            hidden = self.transformer.encoder(self._embed(rows), attention_mask=self._apart(lengths)).last_hidden_state
+            encoded += self.linear(hidden)[0].split(lengths)
+        return encoded
 
-class CharTextTower(nn.Module):
+    def _embed(self, rows: list[list[int]]) -> torch.Tensor:
+        """(1, tokens, width). Positions count from pad id + 1 in each caption; the token <pad> itself has the pad id's,
+        as in XLM-R, where a sign that reads "<pad>" meets it."""
+        counts = [list(accumulate(int(one != self.pad_id) for one in row)) for row in rows]
+        ids = [one for row in rows for one in row]
+        places = [self.pad_id + count for row in counts for count in row]
+        positions = [self.pad_id if one == self.pad_id else place for one, place in zip(ids, places, strict=True)]
+        both = torch.tensor([ids, positions], device=self.linear.weight.device)
+        embedded: torch.Tensor = self.transformer.embeddings(input_ids=both[:1], position_ids=both[1:])
+        return embedded
+
+    def _apart(self, lengths: list[int]) -> torch.Tensor | None:
+        """(1, 1, tokens, tokens), to be added to scores: -inf between different captions. None for a single one."""
+        if len(lengths) == 1:
+            return None
+        owner = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(self.linear.weight.device)
+        mask = torch.zeros(len(owner), len(owner), dtype=self._dtype(), device=owner.device)
+        return mask.masked_fill(owner[:, None] != owner, float("-inf"))[None, None]
+
+    def _dtype(self) -> torch.dtype:
+        # The fused kernel takes a mask of the queries' type only, which under autocast is not the weights'.
+        device = self.linear.weight.device.type
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.linear.weight.dtype
+
+    def _spelling(self) -> object:
+        return self.tokenizer
+
+
+class CharTextTower(TextTower):
     """A small transformer over BOS, the caption's symbols, EOS; the model's own alphabet is its tokenizer."""
 
     def __init__(self, config: CharTextTowerConfig, charset: Charset, max_symbols: int) -> None:
@@ -121,8 +210,23 @@ class CharTextTower(nn.Module):
             tokens = block(tokens, pad[:, None, None, :])
         return self.proj(self.norm(tokens)), pad
 
+    def _spelling(self) -> object:
+        return self.charset
 
-def build_text_tower(config: TextTowerConfig, charset: Charset, max_symbols: int) -> nn.Module:
+
+def _packs(rows: list[list[int]]) -> Iterator[list[list[int]]]:
+    """The rows in order, as many together as have `_PACKED_TOKENS` tokens at most, and never none."""
+    pack: list[list[int]] = []
+    for row in rows:
+        if pack and sum(map(len, pack)) + len(row) > _PACKED_TOKENS:
+            yield pack
+            pack = []
+        pack.append(row)
+    if pack:
+        yield pack
+
+
+def build_text_tower(config: TextTowerConfig, charset: Charset, max_symbols: int) -> TextTower:
     """The tower a config describes, with random weights."""
     if isinstance(config, MClipTextTowerConfig):
         return MClipTextTower(config)

@@ -1,5 +1,6 @@
 """`bench accuracy`: figures with their protocol, as a table and JSON, and the pictures that explain them."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clip4str_doctr import load_model
-from clip4str_doctr.benchmark.accuracy import markdown_row, measure, suite_words
+from clip4str_doctr.benchmark.accuracy import markdown_row, measure, protocol, suite_words
 from clip4str_doctr.benchmark.confusion import LOST, count_confusion, split_letter
 from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.labelled import labelled_words
@@ -108,6 +109,18 @@ def test_failures_are_the_words_that_are_wrong(micro_folder: Path) -> None:
     measured = measure(load_model(micro_folder), words)
     assert [one.label for one in measured.failures] == words.labels and measured.figures["cased"] == 0
     assert sum(measured.confusion.tones.values()) == sum(map(len, words.labels))
+
+
+def test_the_protocol_names_the_weights(micro_folder: Path, tmp_path: Path) -> None:
+    model, digest = load_model(micro_folder), read_card(micro_folder).sha256["model.safetensors"]
+    for place in (micro_folder, micro_folder / "model.safetensors"):
+        told = protocol(model, place)
+        assert (told["weights"], told["weights_sha256"]) == ("clip4str_vn_tiny", digest)
+    (tmp_path / "clip4str").mkdir()
+    (tmp_path / "clip4str" / "large.ckpt").write_bytes(b"")
+    told = protocol(model, tmp_path)
+    assert (told["weights"], told["weights_sha256"]) == ("large.ckpt", hashlib.sha256(b"").hexdigest())
+    assert protocol(model, "hf://owner/repo")["weights"] == "hf://owner/repo"
 
 
 def test_table() -> None:

@@ -23,6 +23,7 @@ from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
 from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.optim import build_optimizer
 from clip4str_doctr.training.recipe import OptimRecipe, Recipe, load_recipe
+from clip4str_doctr.training.start import model_config
 from clip4str_doctr.training.suites import SUITES
 from clip4str_doctr.training.synth import fonts_installed
 from clip4str_doctr.training.validate import score, watched_temperature
@@ -279,9 +280,9 @@ def test_signal_saves_a_checkpoint_and_the_run_goes_on(tmp_path: Path, monkeypat
 
 def test_model_overrides_are_strict() -> None:
     model = load_recipe(RECIPE).model
-    assert loop.model_config(model).arch == "clip4str_vn_tiny"
-    assert loop.model_config(replace(model, overrides=MICRO)).decode.max_symbols == 6
+    assert model_config(model).arch == "clip4str_vn_tiny"
+    assert model_config(replace(model, overrides=MICRO)).decode.max_symbols == 6
     with pytest.raises(ValueError, match="depth"):
-        loop.model_config(replace(model, overrides={"decoder": {"depth": 2}}))
+        model_config(replace(model, overrides={"decoder": {"depth": 2}}))
     with pytest.raises(ValueError, match=r"model\.preset must be one of"):
-        loop.model_config(replace(model, preset="clip4str_vn_huge"))
+        model_config(replace(model, preset="clip4str_vn_huge"))

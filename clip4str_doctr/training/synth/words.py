@@ -17,7 +17,7 @@ from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
 __all__ = [
     "MAX_SYMBOLS", "NUMBERS", "Draw", "Mixture", "WordSource", "general_mixture", "is_held_out", "place_tone",
-    "valid_label", "web_address",
+    "token_counts", "valid_label", "web_address",
 ]  # fmt: skip
 
 Draw = Callable[[np.random.Generator], str]
@@ -84,12 +84,17 @@ def _words_of(name: str) -> list[str]:
     return [word for line in _read(name).splitlines() if not line.startswith("#") for word in line.split()]
 
 
+def token_counts() -> list[tuple[str, int]]:
+    """Words of Vietnamese Wikipedia and how often they stand there, most frequent first; some are no valid labels."""
+    tokens = [line.split("\t") for line in _read("token_counts_vi.tsv.gz").splitlines()]
+    # Markup of the articles ("==", "===") is no word.
+    return [(word, int(count)) for word, count in tokens if any(symbol.isalnum() for symbol in word)]
+
+
 @lru_cache(maxsize=1)
 def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
     """Source name -> (word, count (1 where unknown), held out for validation)."""
-    tokens = [line.split("\t") for line in _read("token_counts_vi.tsv.gz").splitlines()]
-    # Markup of the articles ("==", "===") is no word.
-    rows = [(word, int(count)) for word, count in tokens if any(symbol.isalnum() for symbol in word)]
+    rows = token_counts()
     places = [word for line in _read("place_names.txt").splitlines() for word in line.split()[1:]]
     names = [word for line in _read("given_names.txt").splitlines() for word in line.split()]
     lists = {

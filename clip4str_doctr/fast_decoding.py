@@ -1,0 +1,240 @@
+"""The algorithm of `decoding`, with everything done once that need not be done twice; the answers are the same.
+
+- Keys and values of the memory are projected once per branch, those of the content stream once per symbol: in a decoder
+  of one layer neither ever changes.
+- A word that has met EOS leaves the visual draft.
+- The cross branch mostly says what the visual branch said, so its draft is checked in one go instead of being spelled.
+- Every distinct caption is encoded once; a refined draft that equals the draft needs no second look at it.
+
+Nothing waits for the device but the drafts' questions whether all is said, and the spelling of captions.
+Nothing is changed in place that a gradient would need.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
+
+import torch
+
+from clip4str_doctr.charset import Charset
+from clip4str_doctr.config import DecodeConfig
+from clip4str_doctr.decoding import Reading, Stage, cloze_mask
+
+__all__ = ["EncodeFn", "ProjectingDecoder", "fast_predict_and_refine"]
+
+# Distinct captions -> tokens (T, d) of each.
+EncodeFn = Callable[[Sequence[str]], list[torch.Tensor]]
+Queries = tuple[torch.Tensor, torch.Tensor]
+
+# Asking whether words have ended stops a GPU until it has caught up; a few steps too many cost it less.
+_STEPS_BETWEEN_QUESTIONS = {"cpu": 1}
+_STEPS_BETWEEN_QUESTIONS_ELSEWHERE = 4
+
+
+class ProjectingDecoder(Protocol):
+    """What is asked of a decoder here: `modeling.decoder.Decoder`, in parts."""
+
+    def queries(self) -> Queries: ...
+
+    def project_memory(self, memory: torch.Tensor) -> torch.Tensor: ...
+
+    def project_content(self, ids: torch.Tensor, first: int = 0) -> torch.Tensor: ...
+
+    def answer(
+        self,
+        queries: Queries,
+        content: torch.Tensor,
+        memory: torch.Tensor,
+        content_hidden: torch.Tensor | None = None,
+        memory_hidden: torch.Tensor | None = None,
+    ) -> torch.Tensor: ...
+
+
+def fast_predict_and_refine(
+    image_tokens: torch.Tensor,
+    decoders: tuple[ProjectingDecoder, ProjectingDecoder],
+    encode: EncodeFn,
+    charset: Charset,
+    config: DecodeConfig,
+) -> Reading:
+    """As `dual_predict_and_refine`. encode: see `EncodeFn`."""
+    length = config.max_symbols + 1
+    visual_branch, cross_branch = (_Branch(decoder, charset, length) for decoder in decoders)
+    visual_memory = _Memory(visual_branch.decoder.project_memory(image_tokens))
+    if config.decode_ar:
+        visual = visual_branch.draft_to_eos(visual_memory)
+    else:
+        visual = visual_branch.draft_at_once(visual_memory)
+    ids = visual.argmax(-1).tolist()
+    rows = [min(_symbols(word, charset.eos) + 1, length) if config.decode_ar else length for word in ids]
+    visual = visual[:, : max(rows)]
+    row_counts = torch.tensor(rows).to(image_tokens.device)
+    captions = [charset.decode(word) for word in ids]
+
+    seen = _SeenCaptions(cross_branch.decoder, image_tokens, encode)
+    cross_memory = seen.memory(captions)
+    cross = cross_branch.draft(cross_memory, row_counts, visual.argmax(-1))
+    stages = [Stage(visual, cross, row_counts, captions)]
+    for _ in range(config.refine_iters):
+        last = stages[-1]
+        visual = visual_branch.refine(visual_memory, last.visual, last.rows)
+        captions = [charset.decode(word) for word in visual.argmax(-1).tolist()]
+        if captions != last.captions:
+            cross_memory = seen.memory(captions)
+        cross = cross_branch.refine(cross_memory, last.cross, last.rows)
+        stages.append(Stage(visual, cross, torch.full_like(row_counts, length), captions))
+    return Reading(stages)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """Keys and values (N, M, 2 d) of what one branch looks at, and which of it is padding (N, 1, 1, M), if any."""
+
+    projected: torch.Tensor
+    hidden: torch.Tensor | None = None
+
+    def __getitem__(self, rows: slice | torch.Tensor) -> "_Memory":
+        return _Memory(self.projected[rows], None if self.hidden is None else self.hidden[rows])
+
+
+class _SeenCaptions:
+    """The cross branch's memories of one batch: pictures once, each distinct caption once."""
+
+    def __init__(self, decoder: ProjectingDecoder, image_tokens: torch.Tensor, encode: EncodeFn) -> None:
+        self._project = decoder.project_memory
+        self._images = decoder.project_memory(image_tokens)
+        self._like = image_tokens
+        self._encode = encode
+        self._tokens: dict[str, torch.Tensor] = {}
+
+    def memory(self, captions: Sequence[str]) -> _Memory:
+        """captions: N strings -> the N pictures, each followed by its caption."""
+        distinct = list(dict.fromkeys(captions))
+        new = [caption for caption in distinct if caption not in self._tokens]
+        if new:
+            self._tokens.update(zip(new, self._encode(new), strict=True))
+        tokens = [self._tokens[caption] for caption in distinct]
+        projected = self._project(torch.cat(tokens).to(self._like))
+        # Where each caption's tokens stand in a row of all; a shorter caption is filled up with the first of them.
+        lengths = [len(one) for one in tokens]
+        starts = dict(zip(distinct, _starts(lengths), strict=True))
+        own = [(starts[caption], len(self._tokens[caption])) for caption in captions]
+        longest = max(lengths)
+        places = [[start + place if place < count else 0 for place in range(longest)] for start, count in own]
+        texts = projected[torch.tensor(places).to(projected.device)]
+        hidden = None
+        if min(lengths) < longest:
+            ends = torch.tensor([count for _, count in own]) + self._images.shape[1]
+            pad = torch.arange(self._images.shape[1] + longest) >= ends[:, None]
+            hidden = pad[:, None, None].to(projected.device)
+        return _Memory(torch.cat([self._images, texts], dim=1), hidden)
+
+
+class _Branch:
+    """One decoder's drafts and refinements, over memories that are projected already."""
+
+    def __init__(self, decoder: ProjectingDecoder, charset: Charset, length: int) -> None:
+        self.decoder = decoder
+        self._queries = decoder.queries()
+        self._charset = charset
+        self._length = length
+
+    def draft_to_eos(self, memory: _Memory) -> torch.Tensor:
+        """Symbol by symbol until every word has met EOS -> (N, length, V + 1)."""
+        count, device = memory.projected.shape[0], memory.projected.device
+        patience = _STEPS_BETWEEN_QUESTIONS.get(device.type, _STEPS_BETWEEN_QUESTIONS_ELSEWHERE)
+        content, out = self._begin(memory), None
+        ended = torch.zeros(count, dtype=torch.bool, device=device)
+        words: torch.Tensor | None = None
+        for step in range(self._length):
+            logits = self._ask(slice(step, step + 1), content, memory)
+            out = self._closed(count, logits[0, 0]) if out is None else out
+            out[slice(None) if words is None else words, step] = logits[:, 0]
+            ids = logits.argmax(-1)
+            if step + 1 == self._length:
+                break
+            ended = ended | (ids[:, 0] == self._charset.eos)
+            if (step + 1) % patience == 0:
+                left = (~ended).nonzero()[:, 0]
+                if len(left) == 0:
+                    break
+                # Leaving costs a copy of the memory: worth it once a quarter has ended.
+                if len(left) <= 0.75 * len(ended):
+                    words = left if words is None else words[left]
+                    memory, content, ids, ended = memory[left], content[left], ids[left], ended[left]
+            content = torch.cat([content, self.decoder.project_content(ids, step + 1)], dim=1)
+        assert out is not None
+        return out
+
+    def draft_at_once(self, memory: _Memory) -> torch.Tensor:
+        """All queries together, each having seen BOS only -> (N, length, V + 1)."""
+        return self._ask(slice(self._length), self._begin(memory), memory)
+
+    def draft(self, memory: _Memory, rows: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
+        """What `rows` (N,) greedy steps give, found without taking them one by one -> (N, L, V + 1).
+
+        guess: (N, L) ids, L the longest word's rows. All steps are taken at once with the guess as context, and again
+        with their own answers, until they repeat themselves: then every step has seen the answers before it. The first
+        k + 1 answers are right after k rounds whatever the guess, and one round is enough if it was right.
+        """
+        count, length = guess.shape
+        step = torch.arange(length, device=guess.device)
+        later = (step > step[:, None])[None, None]
+        out: torch.Tensor | None = None
+        words = torch.arange(count, device=guess.device)
+        for _ in range(length):
+            ids = torch.cat([self._bos(len(guess), guess.device), guess[:, :-1]], dim=1)
+            logits = self._ask(slice(length), self.decoder.project_content(ids), memory, later)
+            out = logits if out is None else out.index_copy(0, words, logits)
+            answers = logits.argmax(-1)
+            # The last answer of a word is no context of its own.
+            open_steps = (answers != guess) & (step < rows[:, None] - 1)
+            left = open_steps.any(dim=1).nonzero()[:, 0]
+            if len(left) == 0:
+                break
+            words, memory, guess, rows = words[left], memory[left], answers[left], rows[left]
+        assert out is not None
+        return out
+
+    def refine(self, memory: _Memory, previous: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """As `decoding.refine` -> (N, length, V + 1)."""
+        answers = previous[:, :-1].argmax(-1)
+        ids = torch.cat([self._bos(answers.shape[0], answers.device), answers], dim=1)
+        slot = torch.arange(ids.shape[1], device=ids.device)
+        unseen = ((ids == self._charset.eos).cumsum(1) > 0) | (slot >= rows[:, None])
+        hidden = cloze_mask(self._length, ids.shape[1], ids.device) | unseen[:, None, None]
+        content = self.decoder.project_content(ids)
+        return self._ask(slice(self._length), content, memory, hidden)
+
+    def _ask(
+        self, steps: slice, content: torch.Tensor, memory: _Memory, hidden: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        queries, asked = self._queries
+        return self.decoder.answer(
+            (queries[:, steps], asked[:, steps]), content, memory.projected, hidden, memory.hidden
+        )
+
+    def _begin(self, memory: _Memory) -> torch.Tensor:
+        """The content that every word begins with (N, 1, 2 d)."""
+        bos = self.decoder.project_content(self._bos(1, memory.projected.device))
+        return bos.expand(memory.projected.shape[0], -1, -1)
+
+    def _bos(self, count: int, device: torch.device) -> torch.Tensor:
+        return torch.full((count, 1), self._charset.bos, dtype=torch.int64, device=device)
+
+    def _closed(self, count: int, like: torch.Tensor) -> torch.Tensor:
+        """(count, length, V + 1) of rows that say EOS, of the type of the logits (V + 1,) given."""
+        closed = torch.full_like(like, -1e4)
+        closed[self._charset.eos] = 0
+        return closed.expand(count, self._length, -1).clone()
+
+
+def _symbols(word: list[int], eos: int) -> int:
+    """How many symbols stand before the first EOS."""
+    return word.index(eos) if eos in word else len(word)
+
+
+def _starts(lengths: Sequence[int]) -> list[int]:
+    """Where each of several stretches begins, if they follow each other."""
+    return list(chain([0], torch.tensor(lengths).cumsum(0)[:-1].tolist()))

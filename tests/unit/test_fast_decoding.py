@@ -1,0 +1,285 @@
+"""The fast path against the plain one: same strings, same rows, logits to within rounding; and what it leaves out."""
+
+import copy
+import pickle
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden_weights import CHECKPOINT, M_CLIP
+
+from clip4str_doctr import CLIP4STR, load_model
+from clip4str_doctr.caption_cache import CaptionCache, WeightState
+from clip4str_doctr.decoding import Reading
+from clip4str_doctr.modeling.text_tower import MClipTextTower, TextTower
+from clip4str_doctr.preprocess import Preprocess
+from clip4str_doctr.training.synth import Renderer
+
+MODES = [(decode_ar, refine_iters) for decode_ar in (True, False) for refine_iters in (0, 1, 2)]
+EMBEDDED = Path(__file__).parents[2] / "pretrained" / "clip4str_vn_tiny"
+
+
+def golden_model() -> CLIP4STR:
+    return load_model(CHECKPOINT, tokenizer=M_CLIP)
+
+
+@pytest.fixture(scope="module", params=["published", "embedded"])
+def model_and_pixels(request: pytest.FixtureRequest) -> tuple[CLIP4STR, torch.Tensor]:
+    """A model and 32 pictures for it: noise for the random golden weights, rendered words for the trained ones."""
+    if request.param == "published":
+        noise = torch.randn(32, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+        # Of many strengths, so that drafts are of many lengths.
+        model = golden_model()
+        return model, noise[:, :, : model.config.image_tower.image_size[0]] * torch.linspace(0.1, 3, 32).view(
+            -1, 1, 1, 1
+        )
+    model = load_model(EMBEDDED)
+    crops = [Renderer(style, "val", 29).sample(index)[0] for index in range(16) for style in ("clean", "photo")]
+    return model, Preprocess(model.config.image_tower.image_size, model.config.preprocess)(crops)
+
+
+@torch.inference_mode()
+def readings(model: CLIP4STR, pixels: torch.Tensor) -> tuple[Reading, Reading]:
+    """Plain and fast."""
+    model.decoding = "plain"
+    plain = model.read(pixels)
+    model.decoding = "fast"
+    return plain, model.read(pixels)
+
+
+def difference(plain: Reading, fast: Reading) -> float:
+    """Of the logits that count, at most; all else must be equal."""
+    worst = 0.0
+    for one, other in zip(plain.stages, fast.stages, strict=True):
+        assert one.captions == other.captions and torch.equal(one.rows, other.rows)
+        for ours, theirs in ((one.visual, other.visual), (one.cross, other.cross)):
+            assert ours.shape == theirs.shape
+            counts = torch.arange(ours.shape[1]) < one.rows[:, None]
+            assert torch.equal(ours.argmax(-1)[counts], theirs.argmax(-1)[counts])
+            worst = max(worst, float((ours - theirs)[counts].detach().abs().max()))
+    return worst
+
+
+@pytest.mark.parametrize(("decode_ar", "refine_iters"), MODES)
+def test_as_the_plain_algorithm(model_and_pixels: Any, decode_ar: bool, refine_iters: int) -> None:
+    model, pixels = model_and_pixels
+    model.config = model.config.with_decode(decode_ar, refine_iters)
+    model.text_tower.cache.clear()
+    shuffled = pixels[random.Random(refine_iters).sample(range(len(pixels)), len(pixels))]
+    lengths: set[int] = set()
+    for batch in (shuffled, shuffled[:5], shuffled[:1]):
+        plain, fast = readings(model, batch)
+        assert difference(plain, fast) < 2e-5
+        lengths |= set(fast.stages[0].rows.tolist())
+    assert len(lengths) > 2 or not decode_ar
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision(dtype: torch.dtype) -> None:
+    model = load_model(EMBEDDED).to(dtype)
+    crops = [Renderer("clean", "val", 31).sample(index)[0] for index in range(12)]
+    pixels = Preprocess(model.config.image_tower.image_size, model.config.preprocess)(crops).to(dtype)
+    plain, fast = readings(model, pixels)
+    eos = model.charset.eos
+    words = [[text for text, _ in model.postprocessor(reading.answer(eos))] for reading in (plain, fast)]
+    assert sum(one == other for one, other in zip(*words, strict=True)) >= 11
+    assert fast.stages[-1].cross.dtype == torch.float32
+
+
+def test_a_wrong_guess_costs_rounds_and_changes_nothing(model_and_pixels: Any) -> None:
+    """The cross draft starts from the visual branch's answers; here from nonsense."""
+    from clip4str_doctr.fast_decoding import _Branch, _Memory
+
+    model, pixels = model_and_pixels
+    with torch.inference_mode():
+        memory = _Memory(model.cross_decoder.project_memory(model.image_tower(pixels[:6])))
+        branch = _Branch(model.cross_decoder, model.charset, 26)
+        rows = torch.tensor([26, 1, 2, 9, 26, 4])
+        nonsense = torch.randint(0, model.charset.eos, (6, 26), generator=torch.Generator().manual_seed(1))
+        first = branch.draft(memory, rows, nonsense)
+        again = branch.draft(memory, rows, first.argmax(-1))
+    counts = torch.arange(26) < rows[:, None]
+    torch.testing.assert_close(first[counts], again[counts], atol=2e-5, rtol=0)
+
+
+def test_gradients_pass(model_and_pixels: Any) -> None:
+    """Reading with gradients on gives the same, remembers nothing, and can be differentiated."""
+    model, pixels = model_and_pixels
+    model.config = model.config.with_decode(True, 1)
+    model.text_tower.cache.clear()
+    reading = model.read(pixels[:3])
+    assert model.text_tower.cache.info().captions == 0
+    reading.stages[-1].cross.sum().backward()
+    grads = [parameter.grad for parameter in model.cross_decoder.parameters()]
+    assert all(grad is not None and torch.isfinite(grad).all() for grad in grads)
+    model.zero_grad(set_to_none=True)
+    assert difference(readings(model, pixels[:3])[0], reading) < 2e-5
+
+
+def count_encodings(model: CLIP4STR, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every caption that is really encoded from now on."""
+    encoded: list[str] = []
+    original = type(model.text_tower)._encode
+
+    def spy(tower: TextTower, captions: Sequence[str]) -> list[torch.Tensor]:
+        encoded.extend(captions)
+        return original(tower, captions)
+
+    monkeypatch.setattr(type(model.text_tower), "_encode", spy)
+    return encoded
+
+
+def test_a_caption_is_encoded_once(model_and_pixels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pixels = model_and_pixels
+    model.config = model.config.with_decode(True, 2)
+    cache = model.text_tower.cache
+    cache.clear()
+    cache.reset_info()
+    encoded = count_encodings(model, monkeypatch)
+    with torch.inference_mode():
+        reading = model.read(pixels.repeat(2, 1, 1, 1))
+        captions = {caption for stage in reading.stages for caption in stage.captions}
+        assert sorted(encoded) == sorted(captions)
+        model.read(pixels)
+        assert len(encoded) == len(captions) == cache.info().captions
+        assert cache.info().hit_rate > 0
+        # Switched off, a batch still encodes each caption once.
+        cache.max_bytes = 0
+        encoded.clear()
+        model.read(pixels)
+        assert len(encoded) == len(set(encoded)) > 0 and cache.info().captions == 0
+    cache.max_bytes = 2**26
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.text_tower.load_state_dict(
+            {k: v * 1.5 if v.is_floating_point() else v for k, v in model.text_tower.state_dict().items()}
+        ),
+        lambda model: torch.optim.AdamW(with_gradients(model), lr=0.1, fused=True).step(),
+        lambda model: torch.optim.SGD(with_gradients(model), lr=0.5).step(),
+        lambda model: model.half().float(),
+        lambda model: model.double().float().train().eval(),
+        lambda model: setattr(
+            model, "text_tower", load_model(CHECKPOINT, tokenizer=M_CLIP).double().float().text_tower
+        ),
+        lambda model: setattr(model.text_tower, "linear", copy.deepcopy(model.text_tower.linear)),
+        lambda model: setattr(model.text_tower, "tokenizer", copy.copy(model.text_tower.tokenizer)),
+    ],
+    ids=["load_state_dict", "adamw", "sgd", "half", "train", "other tower", "other layer", "other tokenizer"],
+)
+def test_changed_weights_are_asked_again(change: Any) -> None:
+    model = golden_model()
+    with torch.no_grad():
+        model.text_tower.encode(["phở", "bò"])
+        assert model.text_tower.cache.info().captions == 2
+    change(model)
+    with torch.no_grad():
+        tokens = model.text_tower.encode(["phở"])[0]
+        assert model.text_tower.cache.info().captions == 1, "what was kept is of other weights"
+        torch.testing.assert_close(tokens[None], model.text_tower(["phở"])[0], atol=1e-5, rtol=0)
+
+
+def with_gradients(model: CLIP4STR) -> list[torch.nn.Parameter]:
+    parameters = list(model.text_tower.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    return parameters
+
+
+def test_autocast_has_tokens_of_its_own() -> None:
+    model = golden_model()
+    with torch.no_grad():
+        (plain,) = model.text_tower.encode(["phở"])
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = model.text_tower.encode(["phở", "bò"])
+        assert cast[0].dtype == torch.bfloat16 and torch.equal(model.text_tower.encode(["phở"])[0], plain)
+
+
+def test_training_remembers_nothing() -> None:
+    model = golden_model().train()
+    with torch.no_grad():
+        model.text_tower.encode(["phở"])
+    assert model.text_tower.cache.info().captions == 0
+
+
+def test_captions_in_a_row_see_themselves_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed into one sequence, each caption's tokens are what it has alone, special tokens in its text included."""
+    tower = golden_model().text_tower
+    assert isinstance(tower, MClipTextTower)
+    captions = ["phở", "", "<pad>a", "nghiêng", "a<pad>", "x[E]y", "</s>", "25.000đ"]
+    for tokens_at_once in (512, 9, 1):
+        monkeypatch.setattr("clip4str_doctr.modeling.text_tower._PACKED_TOKENS", tokens_at_once)
+        with torch.inference_mode():
+            for caption, tokens in zip(captions, tower._encode(captions), strict=True):
+                torch.testing.assert_close(tokens[None], tower([caption])[0], atol=1e-5, rtol=0)
+
+
+def test_copies_and_pickles_start_empty() -> None:
+    model = golden_model()
+    model.text_tower.cache.max_bytes = 12345
+    with torch.no_grad():
+        model.text_tower.encode(["phở"])
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            info = other.text_tower.cache.info()
+            assert (info.captions, info.hits, info.max_bytes) == (0, 0, 12345)
+            assert other.decoding == "fast"
+            other.text_tower.encode(["phở"])
+
+
+def test_the_cache_keeps_within_its_bytes() -> None:
+    module, other_module = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    state = WeightState(module)
+    cache = CaptionCache(max_bytes=400)
+    cache.find([], state)
+    batch = torch.zeros(3, 10, 4)
+    cache.keep({name: batch[index] for index, name in enumerate("abc")}, state)
+    # 160 bytes each, own memory; the oldest has left.
+    assert cache.info()[2:] == (2, 320, 400) and set(cache.find(["a", "b", "c"], state)) == {"b", "c"}
+    cache.find(["b"], state)
+    cache.keep({"d": torch.zeros(10, 4)}, state)
+    assert set(cache.find(["b", "c", "d"], state)) == {"b", "d"}
+    cache.keep({"too big": torch.zeros(1000)}, state)
+    assert cache.info().captions == 2
+    assert all(one.untyped_storage().nbytes() == 160 for one in cache.find(["b", "d"], state).values())
+    cache.max_bytes = 200
+    assert cache.info().captions == 1
+    # A straggler that began before the weights changed.
+    other = WeightState(other_module)
+    cache.find([], other)
+    cache.keep({"e": torch.zeros(1)}, state)
+    assert cache.info().captions == 0
+    with pytest.raises(ValueError, match="max_bytes must be 0"):
+        cache.max_bytes = -1
+
+
+def test_weights_made_in_inference_mode_are_never_remembered() -> None:
+    with torch.inference_mode():
+        module = torch.nn.Linear(2, 2)
+        assert not WeightState(module).same_as(WeightState(module))
+
+
+def test_threads_share_the_cache() -> None:
+    model = golden_model()
+    model.text_tower.cache.max_bytes = 20_000
+    words = [f"{syllable}{number}" for number in range(10) for syllable in ("phở", "bò", "nghiêng")]
+
+    def encode(seed: int) -> list[torch.Tensor]:
+        drawn = random.Random(seed).sample(words, 8)
+        with torch.inference_mode():
+            return [
+                one for one, alone in zip(model.text_tower.encode(drawn), drawn, strict=True) if differs(one, alone)
+            ]
+
+    def differs(tokens: torch.Tensor, caption: str) -> bool:
+        return not torch.allclose(tokens[None], model.text_tower([caption])[0], atol=1e-5)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert not any(pool.map(encode, range(12)))
+    info = model.text_tower.cache.info()
+    assert info.size <= 20_000 and info.hits > 0
