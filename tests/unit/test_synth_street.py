@@ -250,6 +250,18 @@ def test_parts_of_boards_leave_the_word_alone(rng: np.random.Generator) -> None:
         assert not layouts.clear_of(layouts.icon(rng, line), line.box)[30:65, 40:220].any()
 
 
+@pytest.mark.parametrize(("paper", "ink"), [(-30.0, 5.0), (250.0, 290.0), (120.0, 130.0), (40.0, 200.0)])
+def test_crops_are_exposed_so_that_ink_is_seen(paper: float, ink: float) -> None:
+    from clip4str_doctr.training.synth.street_effects import _exposed
+
+    crop = np.full((30, 60, 3), paper, np.float32)
+    crop[8:22, 10:50] = ink
+    seen = np.clip(_exposed(crop), 0, 255)
+    assert abs(float(seen[15, 30, 1] - seen[2, 2, 1])) >= 39
+    if ink == 200.0:
+        np.testing.assert_array_equal(seen, crop)
+
+
 # Words
 
 

@@ -11,6 +11,8 @@ from clip4str_doctr.training.synth.photos import photo_cut
 
 __all__ = ["street_effects"]
 
+_LEAST_SPAN = 40.0  # of brightness within a crop, 0..255, before noise
+
 
 def street_effects(
     rng: np.random.Generator, crop: Pixels, contrast: float, word: Box, stroke: float
@@ -31,7 +33,7 @@ def street_effects(
         crop = (crop - 127) * np.float32(gain) + np.float32(127 + brightness)
     if draw[2] < 0.3:
         crop = crop * (1 + 0.09 * rng.standard_normal(3)).astype(np.float32)
-    crop = _lens(rng, crop, stroke)
+    crop = _exposed(_lens(rng, crop, stroke))
     if draw[3] < 0.65:
         crop = _noise(rng, crop, min(15.0, 0.16 * contrast))
     if draw[4] < 0.22:  # sharpened by the camera
@@ -64,6 +66,20 @@ def _light(rng: np.random.Generator, crop: Pixels) -> Pixels:
         streaks = np.maximum(tile(rng, "brushed", width, height).T, 0) * np.float32(15 + 45 * rng.random())
         crop = np.asarray(crop - streaks[..., None], np.float32)
     return np.asarray(crop, np.float32)
+
+
+def _exposed(crop: Pixels) -> Pixels:
+    """A camera exposes so that something is seen: crops whose light and dark both lie at one end come back."""
+    levels = np.sort(crop[::2, ::2].reshape(-1, 3), axis=0)
+    darkest, lightest = levels[len(levels) // 20], levels[-1 - len(levels) // 20]
+    spans = np.minimum(lightest, 255) - np.maximum(darkest, 0)
+    if spans.max() >= _LEAST_SPAN:
+        return crop
+    best = int(np.argmax(lightest - darkest))
+    dark, light = float(darkest[best]), float(lightest[best])
+    gain = min(_LEAST_SPAN / max(light - dark, 8.0), 4.0)
+    middle = min(max((dark + light) / 2, 60.0), 195.0)
+    return np.asarray((crop - np.float32((dark + light) / 2)) * np.float32(gain) + np.float32(middle), np.float32)
 
 
 def _lens(rng: np.random.Generator, crop: Pixels, stroke: float) -> Pixels:
