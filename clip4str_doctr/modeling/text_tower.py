@@ -58,7 +58,7 @@ class TextTower(nn.Module):
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> "TextTower":
-        """As of any module; where the mode changes, weights are about to change or have changed: the cache is emptied."""
+        """As of any module; where the mode changes, weights are about to change or have changed: the cache goes."""
         if mode != self.training:
             self.cache.clear()
         super().train(mode)
