@@ -1,10 +1,10 @@
-"""Reading the published Lightning checkpoint, which is a pickle, without ever running what it says."""
+"""Reading checkpoints, which are pickles, without ever running what they say: the published one, and our runs'."""
 
 import logging
 import pickle
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from clip4str_doctr.weight_card import WeightsError, WeightsNotFoundError
 
-__all__ = ["Checkpoint", "is_state_dict", "read_checkpoint", "read_state_dict"]
+__all__ = ["Checkpoint", "is_state_dict", "read_checkpoint", "read_run_state", "read_state_dict"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,22 @@ def is_state_dict(path: Path) -> bool:
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file of which `is_state_dict` holds, mapped. Raises WeightsError if it is damaged."""
     return dict(_read(path))
+
+
+def read_run_state(path: Path, parts: Sequence[str]) -> dict[str, Any]:
+    """What one of our training runs saved: tensors and plain containers, which must hold `parts`.
+
+    Raises WeightsError for a file that is anything else, or damaged.
+    """
+    wanted = f"expected the checkpoint.pt of a training run, which holds {', '.join(parts)}"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{path} cannot be read ({_reason(error)}); {wanted}") from error
+    if not isinstance(state, dict) or any(part not in state for part in parts):
+        got = sorted(map(str, state))[:10] if isinstance(state, dict) else type(state).__name__
+        raise WeightsError(f"{path} holds {got}; {wanted}")
+    return state
 
 
 def _read(path: Path, *, check_records: bool = True) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: `clip4str-doctr read | convert | weights | train`.
+"""The command line: `clip4str-doctr read | page | convert | weights | train | bench`.
 
 Results go to stdout, everything else to stderr. Exit status: 0 when all went well, 1 when some inputs failed, 2 when
 nothing could be done as asked. torch is imported only once there is work for it.
@@ -11,15 +11,20 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip4str_doctr import __version__
 from clip4str_doctr.config import PRESETS
+from clip4str_doctr.pages.command import PageCommandError, read_pages
+from clip4str_doctr.pages.command import add_arguments as add_page_arguments
 
 if TYPE_CHECKING:
     import torch
+
+    from clip4str_doctr.training.recipe import Recipe
 
 __all__ = ["main"]
 
@@ -59,9 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"clip4str-doctr {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_read(commands.add_parser("read", help="read pictures of single words"))
+    _add_page(commands.add_parser("page", help="find and read the words of whole pages"))
     _add_convert(commands.add_parser("convert", help="turn the published checkpoint into a weights folder"))
     _add_weights(commands.add_parser("weights", help="list the weights that are found, and where they are looked for"))
     _add_train(commands.add_parser("train", help="train a model from a recipe"))
+    _add_bench(commands.add_parser("bench", help="measure how well a model reads"))
     return parser
 
 
@@ -71,14 +78,24 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
         "jpg, jpeg, png, webp, bmp, tif and tiff files are read in natural order, subfolders are not."
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image file or folder of images")
+    parser.add_argument("--json", action="store_true", help='print an array of {"path", "text", "confidence"}')
+    _add_model(parser)
+    parser.set_defaults(run=_read)
+
+
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    add_page_arguments(parser)
+    _add_model(parser)
+    parser.set_defaults(run=_page)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(PRESETS)
     parser.add_argument("--arch", help=f"{names}, or one another package adds (default: {DEFAULT_ARCH})")
     parser.add_argument("--weights", help="published .ckpt, weights folder, or hf://owner/repo (default: looked for)")
     parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --weights is a .ckpt outside of it")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is one)")
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="words at once (default: 32)")
-    parser.add_argument("--json", action="store_true", help='print an array of {"path", "text", "confidence"}')
-    parser.set_defaults(run=_read)
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +119,49 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("recipe", metavar="CONFIG", help="YAML recipe, or the name of one that comes with the package")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for everything (default: runs/CONFIG)")
+    parser.add_argument(
+        "--init",
+        metavar="WEIGHTS",
+        help="start from these weights instead of random ones: clip4str_vn_tiny, clip4str_vn, a weights folder, "
+        "hf://owner/repo, a published .ckpt, or the checkpoint.pt of another run",
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        metavar="DIR",
+        help="words of your own to train on: a folder with images/ and labels.json, or an LMDB; may be given again",
+    )
+    parser.add_argument("--val", action="append", metavar="DIR", help="words to watch (default: some of --data)")
+    parser.add_argument("--strict-labels", action="store_true", help="stop if any word of --data cannot be used")
+    parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --init is a .ckpt outside of it")
     parser.set_defaults(run=_train)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_subparsers(title="what to measure", required=True, metavar="WHAT")
+    _add_accuracy(
+        what.add_parser("accuracy", help="words right, on rendered validation suites or on labelled pictures")
+    )
+
+
+def _add_accuracy(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measure word accuracies, CER and 1-NED on the validation suites, whose fonts and lexical words no training "
+        "saw; needs pip install 'clip4str-doctr[bench]'. Prints a table."
+    )
+    parser.add_argument("--arch", help=f"{', '.join(PRESETS)}, or another package's (default: {DEFAULT_ARCH})")
+    parser.add_argument("--weights", help="published .ckpt, weights folder, or hf://owner/repo (default: looked for)")
+    parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --weights is a .ckpt outside of it")
+    parser.add_argument(
+        "--suite", action="append", metavar="NAME", help="suite to read, may be repeated (default: all)"
+    )
+    parser.add_argument("--words", type=_positive, default=1000, metavar="N", help="of each suite (default: 1000, all)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="labelled pictures instead: labels.json, with images/ or beside them"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is one)")
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for figures (JSON, table) and pictures")
+    parser.set_defaults(run=_accuracy)
 
 
 def _positive(text: str) -> int:
@@ -174,6 +233,13 @@ def _read_all(
             yield path, text, confidence
 
 
+def _page(args: argparse.Namespace) -> int:
+    try:
+        return read_pages(args, lambda: _load(args).to(_device(args.device)).eval())
+    except PageCommandError as error:
+        raise CommandError(str(error)) from error
+
+
 def _device(name: str) -> "torch.device":
     import torch
 
@@ -236,25 +302,67 @@ def _weights(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     path = _recipe(args.recipe)
     # The loop before anything else that imports torch: it sets how OpenMP waits.
-    from clip4str_doctr.training.loop import model_config, train
-    from clip4str_doctr.training.recipe import OtherRecipeError, load_recipe
+    from clip4str_doctr.training.loop import train, watched_styles  # isort: split
+    from clip4str_doctr.training.datasets import DatasetError
+    from clip4str_doctr.training.recipe import RecipeError, load_recipe
+    from clip4str_doctr.training.start import model_config
     from clip4str_doctr.training.synth.fonts import fonts_installed
+    from clip4str_doctr.weight_card import WeightsError
 
-    if not fonts_installed():
-        raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
+    if args.mclip is not None and args.init is None:
+        raise CommandError("--mclip goes with --init CKPT; leave it out, or say which checkpoint it belongs to")
     try:
-        recipe = load_recipe(path)
+        recipe = _with_options(load_recipe(path), args)
         model_config(recipe.model)
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if watched_styles(recipe) and not fonts_installed():
+        raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
     logging.getLogger().setLevel(logging.INFO)
     try:
-        complete = train(recipe, args.out or Path("runs") / path.stem)
-    except (OtherRecipeError, OSError) as error:
+        complete = train(
+            recipe, args.out or Path("runs") / path.stem, tokenizer=args.mclip, strict_labels=args.strict_labels
+        )
+    except (RecipeError, DatasetError, WeightsError, OSError) as error:
         raise CommandError(str(error)) from error
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)
     return 0 if complete else 1
+
+
+def _accuracy(args: argparse.Namespace) -> int:
+    try:
+        from clip4str_doctr.benchmark.accuracy import run_accuracy
+    except ModuleNotFoundError as error:
+        raise CommandError(f"{error.name} is not installed; type pip install 'clip4str-doctr[bench]'") from error
+    from clip4str_doctr import CLIP4STR
+    from clip4str_doctr.lookup import find_weights
+
+    model = _load(args).to(_device(args.device)).eval()
+    if not isinstance(model, CLIP4STR):
+        raise CommandError(f"--arch {args.arch} is no CLIP4STR, both of whose branches are measured; leave --arch out")
+    try:
+        source = args.weights or find_weights(model.config.arch)
+        tell = partial(print, flush=True)
+        run_accuracy(model, source, suites=args.suite, data=args.data, words=args.words, out=args.out, tell=tell)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
+def _with_options(recipe: "Recipe", args: argparse.Namespace) -> "Recipe":
+    """The recipe with what the command line says instead. Raises ValueError as reading a recipe does."""
+    from clip4str_doctr.training.recipe import recipe_from_dict
+
+    values = recipe.to_dict()
+    for part, key, given in (
+        ("model", "init", args.init),
+        ("words", "train", args.data),
+        ("words", "val", args.val),
+    ):
+        if given is not None:
+            values[part][key] = given
+    return recipe_from_dict(values)
 
 
 def _recipe(name: str) -> Path:

@@ -116,7 +116,7 @@ def change_vocab(model: CLIP4STR, vocab: str) -> None:
         model.text_tower.charset = new
     model.config = replace(model.config, symbols=vocab)
     model.charset = new
-    model.postprocessor = PostProcessor(vocab, model.postprocessor.confidence)
+    model.postprocessor = PostProcessor(vocab, model.postprocessor.confidence, model.postprocessor.temperature)
 
 
 def _embedding(old: nn.Embedding, rows: int, kept: list[tuple[int, int]]) -> nn.Embedding:

@@ -5,14 +5,16 @@ The model's preprocessing does none of this: its reference ignores EXIF orientat
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-__all__ = ["IMAGE_SUFFIXES", "UnreadableImageError", "find_images", "natural_key", "open_image"]
+__all__ = ["IMAGE_SUFFIXES", "UnreadableImageError", "count_frames", "find_images", "natural_key", "open_image"]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -32,8 +34,8 @@ class UnreadableImageError(ValueError):
     """A file that is no image, is damaged, or is too large; the message says which."""
 
 
-def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Files as given; of a folder, its images in natural order: "2.jpg" before "10.jpg".
+def find_images(paths: Iterable[Path], suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """Files as given; of a folder, those with one of the suffixes in natural order: "2.jpg" before "10.jpg".
 
     Subfolders and hidden files of a folder are left out. Raises FileNotFoundError for a path that does not exist.
     """
@@ -41,7 +43,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             members = (member for member in path.iterdir() if not member.name.startswith("."))
-            images = [member for member in members if member.suffix.lower() in IMAGE_SUFFIXES and member.is_file()]
+            images = [member for member in members if member.suffix.lower() in suffixes and member.is_file()]
             found += sorted(images, key=natural_key)
         elif path.exists():
             found.append(path)
@@ -57,20 +59,37 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)] + [(0, path.name)]
 
 
-def open_image(path: Path) -> npt.NDArray[np.uint8]:
-    """path -> (H, W, 3) uint8 RGB, contiguous.
+def open_image(path: Path | BinaryIO, frame: int = 0) -> npt.NDArray[np.uint8]:
+    """path, or the file opened for reading bytes -> (H, W, 3) uint8 RGB, contiguous.
 
     EXIF orientation is applied, transparency is put on white, 16-bit values are scaled to 8 bits, of several frames
-    the first is taken, colour profiles are ignored. Pillow's limit for decompression bombs, twice
+    one is taken, colour profiles are ignored. Pillow's limit for decompression bombs, twice
     `PIL.Image.MAX_IMAGE_PIXELS` (179 million pixels), is the limit here too; everything below is read.
     Raises UnreadableImageError.
     """
+    with _readable(), Image.open(path) as image:
+        if frame:
+            image.seek(frame)
+        return np.array(_to_rgb(_upright(image)))
+
+
+def count_frames(path: Path) -> int:
+    """How many pages a TIFF has; 1 for other images, whose further frames are motion or previews.
+
+    Raises UnreadableImageError.
+    """
+    with _readable(), Image.open(path) as image:
+        return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Whatever goes wrong while an image is read becomes UnreadableImageError."""
     try:
         with warnings.catch_warnings():
             # Between once and twice its limit Pillow warns and goes on; so do we, without the warning.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return np.array(_to_rgb(_upright(image)))
+            yield
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"too large, scale it down first: {error}") from error
     except MemoryError as error:

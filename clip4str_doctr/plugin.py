@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from clip4str_doctr.config import PreprocessConfig
-from clip4str_doctr.preprocess import Preprocess
+from clip4str_doctr.preprocess import Preprocess, to_uint8
 
 if TYPE_CHECKING:
     from doctr.models.recognition.predictor import RecognitionPredictor
@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 # Other packages may list factories here too: `name = "package.module:factory"`, called as factory(pretrained=bool).
 # Their models are read as ours are: crops squashed to cfg["input_shape"], normalised with cfg["mean"] and cfg["std"].
 FACTORY_GROUP = "clip4str_doctr.recognition"
+
+# Whose wide crops are cut at the gaps between words unless the caller says otherwise: measured to lose less so. Of the
+# published model there are no weights to measure with, and its reference reads whole crops.
+_CUT_AT_GAPS = frozenset({"clip4str_vn_tiny"})
 
 # The factories that are registered, by name.
 _ours: dict[str, Callable[..., nn.Module]] = {}
@@ -88,27 +92,38 @@ def recognition_predictor_of(
     batch_size: int = 128,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    split_wide_crops: bool = False,
+    split_wide_crops: bool | Literal["gaps"] | None = None,
     **ignored: Any,
 ) -> "RecognitionPredictor":
     """docTR's predictor around one of our models (or a torch.compile'd one), with our preprocessing.
 
-    mean, std: None for what belongs to the weights. split_wide_crops: docTR's own step, which cuts crops wider than
-    8:1 into overlapping pieces and merges the strings; off by default, because whole crops are what the models were
-    trained on and what the reference reads. Ignored, because the crop is squashed and never letterboxed:
-    `preserve_aspect_ratio`, `symmetric_pad`; and `pretrained_backbone`, there is none. Raises TypeError for others.
+    mean, std: None for what belongs to the weights. split_wide_crops: what becomes of crops much wider than high.
+    False: read whole, as the reference does. "gaps": also cut between their words, where a detector overlooked a space,
+    and the more certain answer counts (see `predictor`). True: docTR's own step, which cuts crops wider than 8:1 into
+    overlapping pieces and merges the strings. None: "gaps" for clip4str_vn_tiny, whose figures speak for it
+    (`benchmark/wide_crops.py`), else False. On a predictor of pages these are the attributes
+    `reco_predictor.cut_at_gaps` and `reco_predictor.split_wide_crops`.
+
+    Ignored, because the crop is squashed and never letterboxed: `preserve_aspect_ratio`, `symmetric_pad`; and
+    `pretrained_backbone`, there is none. Raises TypeError for others, ValueError for another `split_wide_crops`.
     """
-    from doctr.models.recognition.predictor import RecognitionPredictor
+    from clip4str_doctr.predictor import WideCropPredictor
 
     if unknown := sorted(set(ignored) - {"preserve_aspect_ratio", "symmetric_pad", "pretrained_backbone"}):
         raise TypeError(f"recognition_predictor got {unknown}, which mean nothing to {type(model).__name__}; leave out")
+    if split_wide_crops not in (True, False, "gaps", None):
+        raise ValueError(f'split_wide_crops must be True, False, "gaps" or None, got {split_wide_crops!r}')
     cfg = model.cfg
+    if split_wide_crops is None and cfg.get("arch") in _CUT_AT_GAPS:
+        split_wide_crops = "gaps"
     mean, std = cfg["mean"] if mean is None else mean, cfg["std"] if std is None else std
     preprocess = PreprocessConfig(_triple(mean), _triple(std))
     height, width = cfg["input_shape"][-2:]
     # docTR calls its preprocessor and asks for no more; why ours is not one of its class stands above.
     processor: Any = CropPreProcessor((height, width), preprocess, batch_size)
-    return RecognitionPredictor(processor, model, split_wide_crops=split_wide_crops)
+    return WideCropPredictor(
+        processor, model, split_wide_crops=split_wide_crops is True, cut_at_gaps=split_wide_crops == "gaps"
+    )
 
 
 class CropPreProcessor(nn.Module):
@@ -135,23 +150,12 @@ class CropPreProcessor(nn.Module):
         if not isinstance(x, np.ndarray | Sequence):
             raise TypeError(f"crops must be a list of arrays or one array (N, H, W, 3), got {type(x).__name__}")
         return [
-            self._preprocess([_to_uint8(crop) for crop in x[start : start + self.batch_size]])
+            self._preprocess([to_uint8(crop) for crop in x[start : start + self.batch_size]])
             for start in range(0, len(x), self.batch_size)
         ]
 
     def extra_repr(self) -> str:
         return f"output_size={self._preprocess.image_size}, batch_size={self.batch_size}"
-
-
-def _to_uint8(crop: Any) -> npt.NDArray[np.uint8]:
-    """A float crop in 0..1, as docTR has them, back to bytes: it shall read as its uint8 original does."""
-    if not isinstance(crop, np.ndarray):
-        raise TypeError(f"a crop must be a numpy array, got {type(crop).__name__}")
-    if crop.dtype not in (np.float16, np.float32):
-        return crop
-    if crop.size and not (crop.min() >= 0 and crop.max() <= 1):
-        raise ValueError(f"a float crop must lie in 0..1, got {crop.min()}..{crop.max()}; divide by its white value")
-    return np.rint(crop.astype(np.float32) * 255).astype(np.uint8)
 
 
 def _wrap(original: Callable[..., "RecognitionPredictor"]) -> Callable[..., "RecognitionPredictor"]:

@@ -19,21 +19,31 @@ class PostProcessor:
       "product" (default): of all symbols and EOS, the reference's: the probability of the whole word.
       "mean": of the symbols without EOS, docTR's; 0 for an empty word. A mean hides one bad letter.
       "min": the least certain row, EOS included: one bad letter shows, and long words are not punished.
-    Raises ValueError for another name.
+    temperature: what logits are divided by before they become probabilities; above 1 for weights that are surer than
+    they are right. It changes confidences only, never a string.
+    Raises ValueError for another name and for a temperature that is not above 0.
     """
 
-    def __init__(self, vocab: str, confidence: Confidence = "product") -> None:
+    def __init__(self, vocab: str, confidence: Confidence = "product", temperature: float = 1.0) -> None:
         if confidence not in get_args(Confidence):
             raise ValueError(f"confidence must be one of {get_args(Confidence)}, got {confidence!r}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature must be a number above 0, got {temperature!r}")
         self.vocab = vocab
         self.confidence = confidence
+        self.temperature = temperature
         self._charset = Charset(vocab)
 
     # Strings and numbers of Python come out: nothing for torch.compile.
     @eager
     def __call__(self, logits: torch.Tensor) -> list[tuple[str, float]]:
         """logits: (N, L, V + 1) -> N pairs (text, confidence)."""
-        probabilities, ids = logits.detach().float().softmax(-1).cpu().max(-1)
+        logits = logits.detach().float()
+        probabilities, ids = logits.softmax(-1).cpu().max(-1)
+        if self.temperature != 1.0:
+            # The symbols above stay: a division could round two almost equal logits to the same number.
+            warmed = (logits / self.temperature).softmax(-1).cpu()
+            probabilities = warmed.gather(-1, ids[..., None])[..., 0]
         eos = self._charset.eos
         words: list[tuple[str, float]] = []
         for word, probability in zip(ids.tolist(), probabilities, strict=True):
@@ -50,4 +60,7 @@ class PostProcessor:
         return float(probabilities[:symbols].mean()) if symbols else 0.0
 
     def __repr__(self) -> str:
-        return f"PostProcessor(vocab_size={len(self.vocab)}, confidence={self.confidence!r})"
+        return (
+            f"PostProcessor(vocab_size={len(self.vocab)}, confidence={self.confidence!r}, "
+            f"temperature={self.temperature:g})"
+        )

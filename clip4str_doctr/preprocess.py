@@ -1,6 +1,7 @@
 """Crop -> pixels: the reference's resize (PIL bicubic, no letterbox) and the normalisation of the weights."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ from PIL import Image
 
 from clip4str_doctr.config import PreprocessConfig
 
-__all__ = ["Preprocess", "normalize", "resize_crop"]
+__all__ = ["Preprocess", "normalize", "resize_crop", "to_uint8"]
 
 
 def resize_crop(crop: npt.NDArray[np.uint8], image_size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -25,6 +26,20 @@ def resize_crop(crop: npt.NDArray[np.uint8], image_size: tuple[int, int]) -> npt
     height, width = image_size
     image = Image.fromarray(np.ascontiguousarray(crop)).resize((width, height), Image.Resampling.BICUBIC)
     return np.array(image)
+
+
+def to_uint8(crop: Any) -> npt.NDArray[Any]:
+    """crop: float16/32 in 0..1, as docTR has them -> bytes: it shall read as its uint8 original; others as they are.
+
+    Raises TypeError for what is no array, ValueError for a float crop outside of 0..1.
+    """
+    if not isinstance(crop, np.ndarray):
+        raise TypeError(f"a crop must be a numpy array, got {type(crop).__name__}")
+    if crop.dtype not in (np.float16, np.float32):
+        return crop
+    if crop.size and not (crop.min() >= 0 and crop.max() <= 1):
+        raise ValueError(f"a float crop must lie in 0..1, got {crop.min()}..{crop.max()}; divide by its white value")
+    return np.rint(crop.astype(np.float32) * 255).astype(np.uint8)
 
 
 def normalize(pixels: torch.Tensor, config: PreprocessConfig) -> torch.Tensor:

@@ -50,8 +50,8 @@ class WeightCard:
 
     arch: the model's name. source, licence: where the weights come from and on which terms. sha256: file name inside
     the folder -> hexadecimal digest, written by `save_model` and verified at every load. preprocess: the mean and std
-    the weights are read with. dtype, parameters: as stored. metrics: accuracies with their protocol. data, recipe,
-    commit, training: how the weights were made, as far as known.
+    the weights are read with. dtype, parameters: as stored. temperature: the postprocessor's, for confidences.
+    metrics: accuracies with their protocol. data, recipe, commit, training: how the weights were made, as far as known.
     """
 
     arch: str
@@ -61,6 +61,7 @@ class WeightCard:
     preprocess: PreprocessConfig | None = None
     dtype: str | None = None
     parameters: int | None = None
+    temperature: float = 1.0
     metrics: dict[str, Any] = field(default_factory=dict)
     data: str | None = None
     recipe: Any = None
@@ -85,6 +86,9 @@ def card_from_dict(values: Mapping[str, Any]) -> WeightCard:
         raise WeightsError(f"the weight card has unknown fields {unknown}; it takes {sorted(known)}")
     if "arch" not in parts:
         raise WeightsError(f"the weight card lacks 'arch', the model's name; got {sorted(parts)}")
+    temperature = parts.get("temperature", 1.0)
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
+        raise WeightsError(f"the card's temperature must be a number above 0, got {temperature!r}")
     preprocess = parts.get("preprocess")
     if isinstance(preprocess, Mapping):
         try:

@@ -99,6 +99,7 @@ def read_folder(folder: Path, tokenizer: MClipTokenizer | None = None) -> CLIP4S
     fill(model, tensors)
     if isinstance(model.text_tower, MClipTextTower):
         model.text_tower.tokenizer = tokenizer or _read_tokenizer(folder)
+    model.postprocessor.temperature = card.temperature
     return model
 
 
@@ -167,6 +168,7 @@ def write_folder(
             preprocess=model.config.preprocess,
             dtype=", ".join(sorted(str(one).removeprefix("torch.") for one in stored)),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
+            temperature=model.postprocessor.temperature,
         )
         (partial / CARD_FILE).write_text(_json(card.to_dict()), encoding="utf-8")
     return card

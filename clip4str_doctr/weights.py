@@ -38,6 +38,7 @@ __all__ = [
     "find_weights",
     "load_into",
     "load_model",
+    "locate",
     "read_card",
     "save_model",
 ]
@@ -69,20 +70,31 @@ def load_model(
     fit, naming every tensor concerned; WeightsNotFoundError (also a FileNotFoundError) for a file that is not there.
     """
     _check_options(normalization, decode_ar, refine_iters)
+    place = locate(path)
+    mclip = None if tokenizer is None else find_tokenizer_folder(Path(tokenizer).expanduser())
+    if place.is_dir():
+        model = read_folder(place, None if mclip is None else load_tokenizer(mclip))
+    else:
+        model = _load_published(place, mclip)
+    model.config = _with_options(model.config, normalization, decode_ar, refine_iters)
+    return model.eval()
+
+
+def locate(path: str | Path) -> Path:
+    """The file or folder that `load_model` reads for `path`; what `hf://` names is downloaded, or found in the cache.
+
+    Raises WeightsError for a web address, WeightsNotFoundError for a file that is not there.
+    """
     if str(path).startswith(("http://", "https://")):
-        raise ValueError(f"web addresses are not loaded, got {path}; download the file and give its path, or {_HUB}...")
+        raise WeightsError(
+            f"web addresses are not loaded, got {path}; download the file and give its path, or {_HUB}..."
+        )
     place = _fetch(str(path)) if str(path).startswith(_HUB) else Path(path).expanduser()
     if not place.exists():
         raise WeightsNotFoundError(f"{place} does not exist; give a .ckpt file, a weights folder, or {_HUB}owner/repo")
     if place.name == TENSOR_FILE and is_weight_folder(place.parent):
-        place = place.parent
-    mclip = None if tokenizer is None else find_tokenizer_folder(Path(tokenizer).expanduser())
-    if place.is_dir() and is_weight_folder(place):
-        model = read_folder(place, None if mclip is None else load_tokenizer(mclip))
-    else:
-        model = _load_published(find_checkpoint(place) if place.is_dir() else place, mclip)
-    model.config = _with_options(model.config, normalization, decode_ar, refine_iters)
-    return model.eval()
+        return place.parent
+    return find_checkpoint(place) if place.is_dir() and not is_weight_folder(place) else place
 
 
 def _load_published(checkpoint: Path, mclip: Path | None) -> CLIP4STR:
@@ -166,7 +178,7 @@ def load_into(model: CLIP4STR, path: str | Path, **options: Any) -> None:
         setattr(model, name, getattr(loaded, name).to(device).train(model.training))
     model.config = loaded.config
     model.charset = loaded.charset
-    model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence)
+    model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence, loaded.postprocessor.temperature)
 
 
 def _load_state_dict(model: CLIP4STR, path: Path, options: Mapping[str, Any]) -> None:
@@ -193,7 +205,8 @@ def save_model(
 ) -> WeightCard:
     """Write config.json, model.safetensors, card.json and tokenizer files that `load_model` takes; returns the card.
 
-    card: what is known of the weights; arch, SHA-256, preprocess, dtype and parameter count are filled in. dtype: what
+    card: what is known of the weights; arch, SHA-256, preprocess, dtype, parameter count and temperature are filled in.
+    dtype: what
     floating point tensors are stored as, None keeps theirs. The folder appears complete or not at all.
     Raises FileExistsError for a non-empty folder that is not ours, unless `overwrite`; WeightsError for a card of
     another architecture, for values that float16 cannot hold, and for an M-CLIP text tower without its tokenizer.

@@ -151,10 +151,16 @@ class CLIP4STR(nn.Module):
         answer, on request; "loss": scalar, if `target` (N labels) is given: the training loss in training mode, the
         teacher-forced cross-entropy of both branches, left to right, otherwise.
         "logits" alone if the model is `exportable`.
-        Raises ValueError in training mode without target, and for a label that the model cannot write.
+        Raises ValueError in training mode without target, and for a label that the model cannot write; RuntimeError
+        where torch.jit or the ONNX exporter traces a model that is not exportable.
         """
         if self.exportable:
             return {"logits": self.read_unrolled(x).float()}
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # torch ships it so
+            raise RuntimeError(
+                f"{self.config.arch} writes strings and stops where a word ends, which no traced graph holds; build "
+                "clip4str_vn_tiny with exportable=True to export it, and use torch.compile for speed"
+            )
         if self.training and target is None:
             raise ValueError("training needs labels: pass target=[...], or call model.eval() to read")
         x = self._fit(x)

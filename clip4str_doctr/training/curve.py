@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clip4str_doctr.training.validate import STYLES
-
 __all__ = ["draw_curve", "read_log"]
 
 
@@ -29,7 +27,8 @@ def draw_curve(log: Path, picture: Path) -> None:
     for name in ("visual", "cross", "ctc"):
         losses.plot(samples, [line[name] for line in train], label=name, linewidth=1)
     losses.set(xlabel="thousand words trained on", ylabel="loss", yscale="log", title="training losses")
-    for style in STYLES:
+    # Rendered styles, and a user's own words.
+    for style in [name for name, value in validation[0].items() if isinstance(value, dict)] if validation else []:
         watched = [line["samples"] / 1000 for line in validation]
         for branch, line_style in (("cased", "-"), ("visual", ":")):
             label = style if branch == "cased" else f"{style}, visual branch alone"

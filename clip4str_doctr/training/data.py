@@ -25,7 +25,7 @@ class Samples(Protocol):
         ...
 
 
-# (style, split, seed) -> samples; style is "clean" or "photo", split "train" or "val".
+# (style, split, seed) -> samples; style is "clean", "page", "photo" or "sign", split "train" or "val".
 SamplesFactory = Callable[[str, str, int], Samples]
 
 
@@ -46,15 +46,20 @@ class Batch:
 
 
 def clean_share(index: int, total_samples: int, recipe: DataRecipe) -> float:
-    """Share of clean words around sample `index`: linear over the first `clean_fraction` of the run, then constant."""
+    """Share of clean words, pages among them, around sample `index`.
+
+    Linear over the first `clean_fraction` of the run, then constant.
+    """
     ramp = max(recipe.clean_fraction * total_samples, 1.0)
     return recipe.clean_start + (recipe.clean_end - recipe.clean_start) * min(index / ramp, 1.0)
 
 
 def sample_style(index: int, total_samples: int, recipe: DataRecipe) -> str:
     """Style of sample `index`, drawn once and for all from the seed."""
-    draw = random.Random(f"style {recipe.seed} {index}").random()
-    return "clean" if draw < clean_share(index, total_samples, recipe) else "photo"
+    draws = random.Random(f"style {recipe.seed} {index}")
+    if draws.random() < clean_share(index, total_samples, recipe):
+        return "page" if draws.random() < recipe.page else "clean"
+    return "sign" if draws.random() < recipe.sign else "photo"
 
 
 def is_mixed(index: int, total_samples: int, recipe: DataRecipe) -> bool:

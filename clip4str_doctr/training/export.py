@@ -11,8 +11,8 @@ import torch
 
 from clip4str_doctr.config import model_config_from_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
-from clip4str_doctr.training.recipe import recipe_from_dict
-from clip4str_doctr.training.validate import rendered_scores
+from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
+from clip4str_doctr.training.validate import suite_scores, watched_temperature
 from clip4str_doctr.weight_card import WeightCard
 from clip4str_doctr.weights import load_model, save_model
 
@@ -27,14 +27,13 @@ def export(
     *,
     commit: str | None = None,
     words: int = 0,
-    seed: int = 3,
     training: Mapping[str, Any] | None = None,
 ) -> WeightCard:
     """Write a checkpoint's averaged weights in float16, with a card that says how they came; returns the card.
 
-    commit: of the code that trained them. words: measure that many words of every suite of
-    `validate.SUITES`, drawn with `seed`; 0 leaves only what the run itself measured. training: what else to say of
-    the run.
+    commit: of the code that trained them. words: measure that many words of every suite, at most 1,000, and fit the
+    temperature of confidences on the words that the run watched; 0 leaves only what the run itself measured.
+    training: what else to say of the run.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     config, recipe = model_config_from_dict(state["config"]), recipe_from_dict(state["recipe"])
@@ -44,26 +43,47 @@ def export(
     metrics: dict[str, Any] = {}
     if state["scores"]:
         metrics["watched"] = {**state["scores"], "words": recipe.data.val_words, "seed": recipe.data.val_seed}
+    own: dict[str, Any] | None = state.get("own_words")
+    if own and metrics:
+        metrics["watched"]["own_words"] = own["val"]
+    origin: dict[str, Any] = state.get("origin") or {}
+    source, data = "trained from scratch by clip4str_doctr.training", _data(samples, recipe, own)
+    if origin:
+        # Whoever trains on another's weights is bound by their terms, whatever the new data are.
+        source = (
+            f"trained by clip4str_doctr.training from {origin['name']} (SHA-256 {origin['sha256']}): {origin['source']}"
+        )
+        data = f"{data}; before that: {origin['data'] or 'not stated'}"
     card = WeightCard(
         arch=config.arch,
-        source="trained from scratch by clip4str_doctr.training",
-        licence="Apache-2.0",
+        source=source,
+        licence="not stated" if recipe.words.train else origin.get("licence", "Apache-2.0"),
         metrics=metrics,
-        data=f"{samples} Vietnamese words rendered by clip4str_doctr.training.synth",
+        data=data,
         recipe=state["recipe"],
         commit=commit,
         training={"samples": samples, "hours": round(state["active_seconds"] / 3600, 2), **(training or {})},
     )
+    # What was fitted to the weights it started from is nearer than nothing.
+    model.postprocessor.temperature = origin.get("temperature", 1.0)
     card = save_model(model.eval(), folder, card, dtype=torch.float16)
     if words:
         # The weights as they ship, after rounding to float16.
         shipped = load_model(folder)
-        held_out = {**rendered_scores(shipped, words, seed), "words": words, "seed": seed}
-        card = save_model(
-            shipped, folder, replace(card, metrics={**card.metrics, "held_out": held_out}), dtype=torch.float16
-        )
+        shipped.postprocessor.temperature = watched_temperature(shipped, recipe.data)
+        measured = replace(card, metrics={**card.metrics, "suites": suite_scores(shipped, words)})
+        card = save_model(shipped, folder, measured, dtype=torch.float16)
     logger.info("exported %s", folder)
     return card
+
+
+def _data(samples: int, recipe: Recipe, own: Mapping[str, Any] | None) -> str:
+    rendered = "Vietnamese words rendered by clip4str_doctr.training.synth"
+    if own is None:
+        return f"{samples} {rendered}"
+    names = ", ".join(Path(folder).name for folder in recipe.words.train)
+    whose = f"the {own['train']} of {names} (SHA-256 {own['sha256']})"
+    return f"{samples} words, {recipe.words.share:.0%} of them {whose}, the others {rendered}"
 
 
 def main() -> None:

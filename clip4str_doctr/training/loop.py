@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from clip4str_doctr.config import PRESETS, ModelConfig, model_config_from_dict, model_config_to_dict
+from clip4str_doctr.config import model_config_from_dict, model_config_to_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
 from clip4str_doctr.preprocess import normalize
 from clip4str_doctr.training.data import (
@@ -38,7 +38,9 @@ from clip4str_doctr.training.data import (
     validation_crops,
 )
 from clip4str_doctr.training.export import export
-from clip4str_doctr.training.losses import CTCHead, encode_labels, plm_loss
+from clip4str_doctr.training.finetune import OwnWords, OwnWordsFactory, own_words, write_left_out
+from clip4str_doctr.training.freezing import freeze, recompute_layers
+from clip4str_doctr.training.losses import CTCHead, counted_targets, encode_labels, plm_loss
 from clip4str_doctr.training.optim import (
     MovingAverage,
     build_optimizer,
@@ -46,7 +48,9 @@ from clip4str_doctr.training.optim import (
     schedule_progress,
     set_learning_rate,
 )
-from clip4str_doctr.training.recipe import ModelRecipe, OtherRecipeError, Recipe, recipe_from_dict
+from clip4str_doctr.training.precision import autocast_dtype
+from clip4str_doctr.training.recipe import OtherRecipeError, Recipe, recipe_from_dict
+from clip4str_doctr.training.start import Start, find_start, fitting_head
 from clip4str_doctr.training.validate import STYLES, score
 
 logger = logging.getLogger(__name__)
@@ -66,47 +70,52 @@ FREE_KEYS = frozenset(
         "run.log_every",
         "run.validate_every",
         "run.checkpoint_minutes",
+        "run.recompute",
+        "words.train",  # where they lie; whether they are the same is seen by their hash
+        "words.val",
     )
 )
 
 
-def train(recipe: Recipe, out: str | Path, factory: SamplesFactory = default_samples) -> bool:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    factory: SamplesFactory = default_samples,
+    *,
+    tokenizer: str | Path | None = None,
+    strict_labels: bool = False,
+) -> bool:
     """Run a recipe to its end, or until SIGINT or SIGTERM, and keep everything in the folder `out`.
 
     `out` gets checkpoint.pt, log.jsonl and, at the end, the folder weights/ (float16, of the averaged weights).
     If checkpoint.pt exists the run goes on from it, exactly as if it had never stopped -> whether the run is complete.
-    Raises OtherRecipeError if the checkpoint belongs to another recipe.
+    Otherwise it starts from `recipe.model.init`, for which `tokenizer` is as in `find_start`.
+    strict_labels: as in `own_words`; the words that are left out without it are listed in left_out.tsv.
+    Raises OtherRecipeError if the checkpoint belongs to another recipe or other words, DatasetError for data sets that
+    cannot be used, and what `find_start` raises.
     """
     out = Path(out)
+    state: dict[str, Any] | None = None
+    if (out / CHECKPOINT).exists():
+        state = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
+    # Going on needs only what the checkpoint holds, even if what it once started from has gone.
+    start = find_start(recipe.model, tokenizer) if state is None else Start(model_config_from_dict(state["config"]))
+    own = own_words(recipe.words, start.config, strict_labels)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.run.threads)
-    run = TrainingRun(recipe)
-    if (out / CHECKPOINT).exists():
-        run.load_state_dict(torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True))
+    run = TrainingRun(recipe, start, own)
+    if state is not None:
+        run.load_state_dict(state)
         logger.info("resumed at step %d", run.step)
+    if own is not None:
+        write_left_out(own.left_out, out)
+        factory = OwnWordsFactory(own, recipe.words, factory)
     with _stop_requests() as stop:
         _advance(run, out, factory, stop)
     if run.progress < 1.0:
         return False
     export(out / CHECKPOINT, out / WEIGHTS)
     return True
-
-
-def model_config(recipe: ModelRecipe) -> ModelConfig:
-    """The preset with the recipe's overrides. Raises ValueError for an unknown preset or field."""
-    if recipe.preset not in PRESETS:
-        raise ValueError(f"model.preset must be one of {', '.join(PRESETS)}, got {recipe.preset!r}")
-    values = model_config_to_dict(PRESETS[recipe.preset])
-    _override(values, recipe.overrides)
-    return model_config_from_dict(values)
-
-
-def _override(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for key, change in changes.items():
-        if isinstance(change, Mapping) and isinstance(values.get(key), dict):
-            _override(values[key], change)
-        else:
-            values[key] = change  # an unknown key is named by model_config_from_dict
 
 
 @dataclass(frozen=True)
@@ -125,26 +134,46 @@ class StepReport:
 class TrainingRun:
     """Everything that a run changes: weights, averages, optimiser, counters. One `advance` is one step."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, start: Start | None = None, own: OwnWords | None = None) -> None:
+        """start: default what the recipe says. own: the user's words, if some are trained on."""
+        start = start or find_start(recipe.model)
+        self.own = own
         torch.manual_seed(recipe.run.seed)
         self.recipe = recipe
+        self.origin = start.origin
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.config = model_config(recipe.model)
-        self.model: CLIP4STR = build_model(self.config).to(self.device)
+        self.autocast = autocast_dtype(recipe.run.precision, self.device)
+        self.config = start.config
+        self.model: CLIP4STR = build_model(self.config)
+        if start.weights is not None:
+            self.model.load_state_dict(start.weights)
+        self.model.to(self.device)
+        self.frozen = freeze(self.model, recipe.freeze)
+        if recipe.run.recompute:
+            recompute_layers(self.model)
         self.ctc_head = CTCHead(
             self.config.decoder.width,
             len(self.config.symbols),
             rows=recipe.loss.ctc_rows,
             steps=recipe.loss.ctc_steps_per_column,
-        ).to(self.device)
+        )
+        if (head := fitting_head(start.ctc_head, self.ctc_head.state_dict())) is not None:
+            self.ctc_head.load_state_dict(head)
+        self.ctc_head.to(self.device)
+        if self.origin is not None:
+            logger.info("started from %s, SHA-256 %s", self.origin["name"], self.origin["sha256"])
         self.optimizer = build_optimizer(self.model, self.ctc_head, recipe.optim)
         self.average = MovingAverage(self.model, recipe.optim.ema_decay)
-        self.batch_norms = [one for one in self.model.modules() if isinstance(one, nn.BatchNorm2d)]
+        still = {part for one in self.frozen for part in one.modules()}
+        norms = [one for one in self.model.modules() if isinstance(one, nn.BatchNorm2d)]
+        self.batch_norms = [one for one in norms if one not in still]
         self.step = 0
         self.skipped = 0
         self.active_seconds = 0.0
         self.scores: dict[str, dict[str, float]] = {}  # of the last validation, by style
         self.model.train()
+        for part in self.frozen:
+            part.eval()
 
     @property
     def samples(self) -> int:
@@ -162,23 +191,44 @@ class TrainingRun:
             norm_layer.train(learn_norms)
         set_learning_rate(self.optimizer, schedule_factor(self.progress, self.recipe.schedule))
         ctc_weight = loss_recipe.ctc_weight + self.progress * (loss_recipe.ctc_weight_end - loss_recipe.ctc_weight)
-        # Drawn from the step's number: resuming needs no state of the generator.
-        generator = torch.Generator().manual_seed(self.recipe.run.seed * 1_000_003 + self.step)
-        pixels = normalize(batch.pixels.to(self.device).permute(0, 3, 1, 2).float() / 255, self.config.preprocess)
-        encoded = encode_labels(self.model, batch.labels)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.run.precision == "bfloat16"):
-            branches = plm_loss(self.model, pixels, encoded, loss_recipe, generator)
-            ctc = self.ctc_head.loss(branches.image_tokens, encoded)
-        loss = loss_recipe.visual_weight * branches.visual + loss_recipe.cross_weight * branches.cross
-        loss = loss + ctc_weight * ctc
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch has no hint for it
+        report = self._learn(batch, encode_labels(self.model, batch.labels), ctc_weight)
         parameters = [*self.model.parameters(), *self.ctc_head.parameters()]
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe.optim.clip_norm)
         self._apply(norm)
         self.step += 1
-        parts = (loss, branches.visual, branches.cross, ctc, branches.characters, branches.words, norm)
-        return StepReport(*(one.detach() for one in parts))
+        return replace(report, grad_norm=norm.detach())
+
+    def _learn(self, batch: Batch, encoded: list[list[int]], ctc_weight: float) -> StepReport:
+        """Leave the batch's gradient in the parameters; the parts it is cut into weigh as in means over all of it."""
+        recipe = self.recipe.loss
+        size = -(-len(encoded) // self.recipe.run.accumulate)
+        parts = [slice(first, first + size) for first in range(0, len(encoded), size)]
+        targets = [counted_targets(encoded[part], recipe.permutations) for part in parts]
+        totals: dict[str, Tensor] = {}
+        for part, counted in zip(parts, targets, strict=True):
+            # Drawn from the step's number: resuming needs no state of the generator, and all parts read alike.
+            generator = torch.Generator().manual_seed(self.recipe.run.seed * 1_000_003 + self.step)
+            pixels = batch.pixels[part].to(self.device).permute(0, 3, 1, 2).float() / 255
+            pixels = normalize(pixels, self.config.preprocess)
+            with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+                branches = plm_loss(self.model, pixels, encoded[part], recipe, generator)
+                # Without it, image towers whose tokens form no grid of columns can be trained, too.
+                ctc = self.ctc_head.loss(branches.image_tokens, encoded[part]) if ctc_weight else torch.zeros(())
+            of_targets, of_words = counted / sum(targets), len(encoded[part]) / len(encoded)
+            figures = {
+                "visual": branches.visual * of_targets,
+                "cross": branches.cross * of_targets,
+                "ctc": ctc.to(self.device) * of_words,
+                "characters": branches.characters * of_targets,
+                "words": branches.words * of_words,
+            }
+            loss = recipe.visual_weight * figures["visual"] + recipe.cross_weight * figures["cross"]
+            figures["loss"] = loss + ctc_weight * figures["ctc"]
+            figures["loss"].backward()  # type: ignore[no-untyped-call]  # torch has no hint for it
+            for name, figure in figures.items():
+                totals[name] = totals.get(name, 0.0) + figure.detach()
+        return StepReport(**totals, grad_norm=torch.zeros(()))
 
     def _apply(self, norm: Tensor) -> None:
         """Take the optimiser's step, unless the gradient is not finite; FloatingPointError if that keeps happening."""
@@ -202,6 +252,8 @@ class TrainingRun:
         return {
             "recipe": self.recipe.to_dict(),
             "config": model_config_to_dict(self.config),
+            "origin": self.origin,
+            "own_words": None if self.own is None else self.own.to_dict(),
             "step": self.step,
             "active_seconds": self.active_seconds,
             "scores": self.scores,
@@ -210,6 +262,7 @@ class TrainingRun:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -218,12 +271,17 @@ class TrainingRun:
         differing = [f"{part}.{key}" for part in ours for key in ours[part] if ours[part][key] != theirs[part][key]]
         if fixed := [key for key in differing if key not in FREE_KEYS]:
             raise OtherRecipeError(f"the checkpoint has another {', '.join(fixed)}; use a new output folder")
+        if state.get("own_words") != (None if self.own is None else self.own.to_dict()):
+            raise OtherRecipeError("the words of --data or --val have changed since the checkpoint; use a new folder")
         self.model.load_state_dict(state["model"])
         self.ctc_head.load_state_dict(state["ctc_head"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.origin = state.get("origin")  # checkpoints of before there were other starts than random ones lack it
         self.step, self.active_seconds, self.scores = state["step"], state["active_seconds"], state["scores"]
         torch.set_rng_state(state["random"])
+        if self.device.type == "cuda" and state.get("random_cuda") is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
 
 def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[int]) -> None:
@@ -232,8 +290,12 @@ def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[in
     pools = Pools(run.config.image_tower.image_size, recipe.schedule.total_samples, recipe.data, factory)
     batches = batches_from(run.step, pools)
     log = RunLog(run, out / LOG)
-    held_out = {style: validation_crops(style, recipe.data, factory) for style in STYLES}
+    held_out = {style: validation_crops(style, recipe.data, factory) for style in watched_styles(recipe)}
+    if run.own is not None:
+        held_out["own"] = [word.crop() for word in run.own.val], [word.label for word in run.own.val]
     every = max(recipe.run.validate_every // recipe.data.batch_size, 1)
+    if run.step == 0 and run.origin is not None:
+        log.validation(held_out)  # what there was before
     saved = time.monotonic()
     while run.progress < 1.0 and not stop:
         log.tick()
@@ -248,6 +310,11 @@ def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[in
     if run.progress >= 1.0 and log.validated_step != run.step:
         log.validation(held_out)
     save_checkpoint(run, out / CHECKPOINT)
+
+
+def watched_styles(recipe: Recipe) -> tuple[str, ...]:
+    """What validation renders: nothing for a run that renders nothing else, and so needs no fonts."""
+    return () if recipe.words.train and recipe.words.share == 1.0 else STYLES
 
 
 def save_checkpoint(run: TrainingRun, path: Path) -> None:

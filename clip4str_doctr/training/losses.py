@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.decoding import join_memory
-from clip4str_doctr.training.permutations import draw_permutations, permuted_targets, query_masks
+from clip4str_doctr.training.permutations import draw_permutations, order_count, permuted_targets, query_masks
 from clip4str_doctr.training.recipe import LossRecipe
 
 if TYPE_CHECKING:
@@ -150,6 +150,12 @@ def encode_labels(model: "CLIP4STR", labels: Sequence[str]) -> list[list[int]]:
         if not 1 <= len(ids) <= model.max_length:
             raise ValueError(f"labels must have 1..{model.max_length} symbols, got {len(ids)}: {label!r}")
     return encoded
+
+
+def counted_targets(encoded: Sequence[Sequence[int]], permutations: int) -> int:
+    """How many targets the means of `plm_loss` are taken over: every character in every order, ends in two of them."""
+    orders = order_count(max(len(ids) for ids in encoded), permutations)
+    return sum(orders * len(ids) + min(orders, 2) for ids in encoded)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:

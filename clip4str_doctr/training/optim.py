@@ -15,11 +15,15 @@ TOWERS = ("image_tower.", "text_tower.")
 def parameter_groups(model: nn.Module, auxiliary: nn.Module, recipe: OptimRecipe) -> list[dict[str, Any]]:
     """Groups for AdamW: towers (the auxiliary head among them) and decoders, each with and without weight decay.
 
+    Frozen parameters, which take no gradient, are in none.
+
     Every group carries its own `peak` learning rate, to be scaled by `schedule_factor`.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for prefix, module in (("", model), (TOWERS[0], auxiliary)):
         for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
             key = ((prefix + name).startswith(TOWERS), decays(module, name, parameter))
             groups.setdefault(key, []).append(parameter)
     return [

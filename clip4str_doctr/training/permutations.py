@@ -6,6 +6,7 @@ right-to-left.
 """
 
 from itertools import permutations as all_orders
+from math import factorial
 
 import torch
 from torch import Tensor
@@ -29,6 +30,11 @@ def draw_permutations(length: int, count: int, generator: torch.Generator | None
         return forward.unsqueeze(0)
     drawn = [forward, *_random_orders(length, count // 2 - 1, generator)]
     return torch.stack([order for one in drawn for order in (one, one.flip(0))])
+
+
+def order_count(length: int, count: int) -> int:
+    """How many orders `draw_permutations` gives."""
+    return 1 if count == 1 else min(count, factorial(length))
 
 
 def _random_orders(length: int, count: int, generator: torch.Generator | None) -> list[Tensor]:

@@ -7,21 +7,32 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 
-class OtherRecipeError(ValueError):
+class RecipeError(ValueError):
+    """A recipe that asks for what cannot be done."""
+
+
+class OtherRecipeError(RecipeError):
     """A checkpoint that belongs to another recipe than the one to go on with."""
 
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """A preset of `clip4str_doctr.config` and the fields of it to change, nested as in `model_config_to_dict`."""
+    """A preset of `clip4str_doctr.config` and the fields of it to change, nested as in `model_config_to_dict`.
+
+    init: weights to start from instead of random ones, see `clip4str_doctr.training.start`; dimensions are then theirs.
+    """
 
     preset: str
     overrides: dict[str, Any] = field(default_factory=dict)
+    init: str | None = None
 
 
 @dataclass(frozen=True)
 class DataRecipe:
     """Rendered words: share of clean ones falls linearly over the first `clean_fraction` of all samples.
+
+    Of the clean ones, the share `page` is drawn as pages are scanned and shown; of the others, the share `sign` is
+    drawn as signs are photographed. The rest are the renderer's older styles "clean" and "photo".
 
     Batch norms learn their statistics over the first `mixed_fraction`, from batches of mixed label lengths; then they
     stand still and batches are cut by length. Short words are stretched wide and long ones squeezed: statistics of
@@ -38,6 +49,8 @@ class DataRecipe:
     mixed_fraction: float
     val_seed: int
     val_words: int  # of each style
+    page: float = 0.0
+    sign: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,15 +92,39 @@ class LossRecipe:
 
 
 @dataclass(frozen=True)
+class WordsRecipe:
+    """The user's own words, see `clip4str_doctr.training.finetune`. Without `train` folders all words are rendered."""
+
+    train: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()  # none: words of `train` are held back
+    share: float = 0.5  # of all samples; the others are rendered, lest the model forget
+    augment: float = 0.5  # share of them that light, lens and file change a little
+    val_share: float = 0.1
+    val_words: int = 500  # at most so many are held back
+
+
+@dataclass(frozen=True)
+class FreezeRecipe:
+    """What stays as it is: the first so many layers of a tower and all before them, or all of it."""
+
+    image_layers: int = 0
+    text_layers: int = 0
+    image_tower: bool = False
+    text_tower: bool = False
+
+
+@dataclass(frozen=True)
 class RunRecipe:
     """How and where the run is carried out."""
 
     seed: int
-    precision: str  # "float32", or "bfloat16" for autocast
+    precision: str  # "float32", "bfloat16" for autocast, or "auto" for what the device is fast at
     threads: int
     log_every: int  # steps
     validate_every: int  # samples
     checkpoint_minutes: float
+    accumulate: int = 1  # parts that a batch is cut into, one after the other: less memory, the same step
+    recompute: bool = False  # tower layers are computed again for the gradient instead of kept: less memory, slower
 
 
 @dataclass(frozen=True)
@@ -100,6 +137,8 @@ class Recipe:
     schedule: ScheduleRecipe
     loss: LossRecipe
     run: RunRecipe
+    words: WordsRecipe = field(default_factory=WordsRecipe)
+    freeze: FreezeRecipe = field(default_factory=FreezeRecipe)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and scalars, as they stand in the YAML file."""
@@ -107,7 +146,7 @@ class Recipe:
         return values
 
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -136,11 +175,15 @@ def _check(recipe: Recipe) -> None:
         "data.clean_end": recipe.data.clean_end,
         "data.clean_fraction": recipe.data.clean_fraction,
         "data.mixed_fraction": recipe.data.mixed_fraction,
+        "data.page": recipe.data.page,
+        "data.sign": recipe.data.sign,
         "schedule.warmup": recipe.schedule.warmup,
         "schedule.final_factor": recipe.schedule.final_factor,
         "loss.caption_corruption": recipe.loss.caption_corruption,
         "loss.label_smoothing": recipe.loss.label_smoothing,
         "optim.ema_decay": recipe.optim.ema_decay,
+        "words.augment": recipe.words.augment,
+        "words.val_share": recipe.words.val_share,
     }
     for name, share in shares.items():
         if not 0.0 <= share <= 1.0:
@@ -153,10 +196,18 @@ def _check(recipe: Recipe) -> None:
         "run.threads": recipe.run.threads,
         "run.log_every": recipe.run.log_every,
         "run.validate_every": recipe.run.validate_every,
+        "run.accumulate": recipe.run.accumulate,
+        "words.val_words": recipe.words.val_words,
     }
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
+    if not 0.0 < recipe.words.share <= 1.0:
+        raise ValueError(f"words.share must lie above 0 and not above 1, got {recipe.words.share}")
+    if recipe.words.val and not recipe.words.train:
+        raise ValueError("words.val watches words.train, which is empty; give --data DIR, too")
+    if min(recipe.freeze.image_layers, recipe.freeze.text_layers) < 0:
+        raise ValueError(f"layers to freeze must be 0 or more, got {recipe.freeze}")
     if recipe.run.precision not in PRECISIONS:
         raise ValueError(f"run.precision must be one of {', '.join(PRECISIONS)}, got {recipe.run.precision!r}")
 
@@ -189,7 +240,9 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if kind == tuple[float, float] and isinstance(value, list) and len(value) == 2:
         return tuple(_value(float, one, where) for one in value)
-    if kind in (int, float, str) and type(value) is kind:
+    if kind == tuple[str, ...] and isinstance(value, (list, tuple)):
+        return tuple(_value(str, one, where) for one in value)
+    if kind in (int, float, str, bool) and type(value) is kind:
         return value
     if kind == dict[str, Any] and isinstance(value, dict):
         return value

@@ -1,13 +1,6 @@
-"""How well a model reads: word accuracy and 1-NED over a fixed set of crops.
+"""How well a model reads words: the figures that training watches and that stand on weight cards."""
 
-`python -m clip4str_doctr.training.validate [WEIGHTS]` measures the figures that stand on the embedded model's card.
-"""
-
-import argparse
-import itertools
-import json
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,137 +10,113 @@ import torch
 
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.preprocess import Preprocess
+from clip4str_doctr.training.calibration import calibration_error, fit_temperature
+from clip4str_doctr.training.data import SamplesFactory, default_samples, validation_crops
+from clip4str_doctr.training.metrics import Scores, nfc, score_strings
+from clip4str_doctr.training.recipe import DataRecipe
+from clip4str_doctr.training.suites import SUITES, RenderedSuite, rendered
 
-# What the renderer draws and validation scores apart.
+__all__ = [
+    "STYLES",
+    "Answers",
+    "are_right",
+    "read_words",
+    "rounded",
+    "score",
+    "score_answers",
+    "suite_checks",
+    "suite_scores",
+    "watched_temperature",
+]
+
+# What the renderer draws and training watches apart.
 STYLES = ("clean", "photo")
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Shares in 0..1 over all words; none is ever dropped.
+class Answers:
+    """What a model reads in N crops.
 
-    cased, uncased: whole words right (NFC). ned: mean of 1 - edit distance / length of the longer string.
-    visual: cased, of the visual branch alone.
+    texts: its answers. visual: those of its visual branch alone. confidences: of the answers, 0..1. logits: of the
+    answers, a tensor (rows, V + 1) float32 on the CPU each, EOS being the last row unless the word has none.
     """
 
-    cased: float
-    uncased: float
-    ned: float
-    visual: float
+    texts: list[str]
+    visual: list[str]
+    confidences: list[float]
+    logits: list[torch.Tensor]
+
+
+@torch.inference_mode()
+def read_words(model: CLIP4STR, crops: Sequence[npt.NDArray[np.uint8]], batch_size: int = 128) -> Answers:
+    """Read crops (H, W, 3) uint8 RGB by the model's own decoding. The model must be in eval mode."""
+    preprocess = Preprocess(model.config.image_tower.image_size, model.config.preprocess)
+    device = next(model.parameters()).device
+    answers = Answers([""] * len(crops), [""] * len(crops), [0.0] * len(crops), [torch.empty(0)] * len(crops))
+    # A batch is decoded as long as its longest word, and wide crops mostly hold long words.
+    order = sorted(range(len(crops)), key=lambda number: crops[number].shape[1] / crops[number].shape[0])
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        reading = model.read(preprocess([crops[number] for number in batch]).to(device))
+        logits = reading.answer(model.charset.eos)
+        words = model.postprocessor(logits)
+        for place, number in enumerate(batch):
+            answers.texts[number], answers.confidences[number] = words[place]
+            answers.visual[number] = reading.stages[-1].captions[place]
+            answers.logits[number] = logits[place, : len(words[place][0]) + 1].float().cpu()
+    return answers
 
 
 def score(
     model: CLIP4STR, crops: Sequence[npt.NDArray[np.uint8]], labels: Sequence[str], batch_size: int = 128
 ) -> Scores:
-    """Read the crops by the model's own decoding and compare with the labels. The model must be in eval mode."""
-    answers, drafts = read_both_branches(model, crops, batch_size)
-    truth = [unicodedata.normalize("NFC", label) for label in labels]
-    return Scores(
-        cased=_share(answers, truth),
-        uncased=_share([one.casefold() for one in answers], [one.casefold() for one in truth]),
-        ned=float(np.mean([similarity(answer, label) for answer, label in zip(answers, truth, strict=True)])),
-        visual=_share(drafts, truth),
-    )
+    """Read the crops and compare with the labels. The model must be in eval mode."""
+    return score_answers(read_words(model, crops, batch_size), labels)
 
 
-@torch.inference_mode()
-def read_both_branches(
-    model: CLIP4STR, crops: Sequence[npt.NDArray[np.uint8]], batch_size: int
-) -> tuple[list[str], list[str]]:
-    """-> the model's answers, and the answers of its visual branch alone."""
-    preprocess = Preprocess(model.config.image_tower.image_size, model.config.preprocess)
-    device = next(model.parameters()).device
-    answers: list[str] = []
-    drafts: list[str] = []
-    for start in range(0, len(crops), batch_size):
-        reading = model.read(preprocess(crops[start : start + batch_size]).to(device))
-        ids = reading.answer(model.charset.eos).argmax(-1).tolist()
-        answers += [model.charset.decode(word) for word in ids]
-        drafts += reading.stages[-1].captions
-    return answers, drafts
+def score_answers(answers: Answers, labels: Sequence[str]) -> Scores:
+    """Compare what was read with the labels."""
+    return score_strings(answers.texts, answers.visual, labels)
 
 
-def _share(answers: Sequence[str], truth: Sequence[str]) -> float:
-    return sum(answer == label for answer, label in zip(answers, truth, strict=True)) / len(truth)
+def rounded(scores: Scores) -> dict[str, float]:
+    """Scores as they are written down."""
+    return {name: round(value, 4) for name, value in asdict(scores).items()}
 
 
-def similarity(answer: str, label: str) -> float:
-    """1 - edit distance / length of the longer string; 1.0 for two empty strings."""
-    longest = max(len(answer), len(label))
-    return 1.0 - edit_distance(answer, label) / longest if longest else 1.0
+def suite_checks(suite: RenderedSuite) -> dict[str, Any]:
+    """Whether a suite is what it was, as far as its checksums tell."""
+    return {"labels_crc": suite.labels_crc, "pixels_crc": suite.pixels_crc, "as_defined": suite.as_defined}
 
 
-def edit_distance(first: str, second: str) -> int:
-    """Levenshtein distance."""
-    previous = list(range(len(second) + 1))
-    for row, one in enumerate(first, start=1):
-        current = [row]
-        for column, other in enumerate(second, start=1):
-            current.append(min(previous[column] + 1, current[column - 1] + 1, previous[column - 1] + (one != other)))
-        previous = current
-    return previous[-1]
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Held-out renderings of one style whose crops are `heights` = (least, below) pixels high."""
-
-    style: str
-    heights: tuple[int, int]
-    about: str
-
-
-SUITES: dict[str, Suite] = {
-    "clean": Suite("clean", (0, 1000), "document print, crops of 11 to 44 pixels"),
-    "clean_from_20px": Suite("clean", (20, 1000), "the same, only crops of 20 pixels and higher"),
-    "photo": Suite("photo", (0, 1000), "signs as photographed"),
-}
-
-
-def rendered_words(suite: Suite, words: int, seed: int) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
-    """The first `words` samples of a suite, of fonts and lexical words that no training run sees."""
-    from clip4str_doctr.training.data import default_samples
-
-    samples = default_samples(suite.style, "val", seed)
-    drawn = (samples.sample(index) for index in itertools.count())
-    least, below = suite.heights
-    kept = list(itertools.islice((one for one in drawn if least <= one[0].shape[0] < below), words))
-    return [crop for crop, _ in kept], [label for _, label in kept]
-
-
-def rendered_scores(model: CLIP4STR, words: int, seed: int) -> dict[str, Any]:
-    """Scores on `words` words of every suite, as they stand on a weight card."""
+def suite_scores(model: CLIP4STR, words: int, names: Iterable[str] = tuple(SUITES)) -> dict[str, Any]:
+    """Figures of the first `words` words of the named suites, as they stand on a weight card."""
     figures: dict[str, Any] = {}
-    for name, suite in SUITES.items():
-        scores = score(model, *rendered_words(suite, words, seed))
-        figures[name] = {"about": suite.about, **{key: round(value, 4) for key, value in asdict(scores).items()}}
+    for name in names:
+        suite = rendered(name, words)
+        answers = read_words(model, suite.crops)
+        figures[name] = {
+            "about": SUITES[name].about,
+            **rounded(score_answers(answers, suite.labels)),
+            "n": len(suite.labels),
+            "ece": round(calibration_error(answers.confidences, are_right(answers.texts, suite.labels)), 4),
+            **suite_checks(suite),
+        }
     return figures
 
 
-def main() -> None:
-    """Print one JSON object: the figures, and the protocol that makes them figures."""
-    from clip4str_doctr.weights import find_weights, load_model, read_card
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("weights", nargs="?", help="weights folder (default: the embedded model)")
-    parser.add_argument("--words", type=int, default=1000, help="of each suite (default: 1000)")
-    parser.add_argument("--seed", type=int, default=3, help="of the renderer; training watches seed 2 (default: 3)")
-    args = parser.parse_args()
-    folder = args.weights or find_weights("clip4str_vn_tiny")
-    model = load_model(folder)
-    card = read_card(folder)
-    protocol = {
-        "normalisation": "NFC",
-        "words_per_suite": args.words,
-        "seed": args.seed,
-        "split": "fonts and lexical words held out from training; nothing dropped",
-        "weights_sha256": card.sha256["model.safetensors"],
-        "weights_commit": card.commit,
-        "device": str(next(model.parameters()).device),
-        "torch": torch.__version__,
-    }
-    print(json.dumps({**rendered_scores(model, args.words, args.seed), "protocol": protocol}, indent=2))
+def are_right(texts: Sequence[str], labels: Sequence[str]) -> list[bool]:
+    """Whether each answer is its label, cased, NFC."""
+    return [text == label for text, label in zip(nfc(texts), nfc(labels), strict=True)]
 
 
-if __name__ == "__main__":
-    main()
+def watched_temperature(model: CLIP4STR, recipe: DataRecipe, factory: SamplesFactory = default_samples) -> float:
+    """The temperature that fits the words a run watches, print and signs alike; the suites are other words."""
+    logits: list[torch.Tensor] = []
+    right: list[bool] = []
+    for style in STYLES:
+        crops, labels = validation_crops(style, recipe, factory)
+        answers = read_words(model, crops)
+        logits += answers.logits
+        right += are_right(answers.texts, labels)
+    return fit_temperature(logits, right)

@@ -1,6 +1,7 @@
 """docTR's `from_hub`, unchanged, against a hub on this machine."""
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,16 +11,22 @@ from typing import Any
 import pytest
 import torch
 from doctr.models.factory.hub import _save_model_and_config_for_hf_hub
+from golden_weights import CHECKPOINT, M_CLIP
 
 import clip4str_doctr
+from clip4str_doctr.config import model_config_to_dict
 
-REPO_ID = "someone/clip4str-vn-tiny"
+REPO_ID = "someone/clip4str-vn"
 
 READ = """
-import sys, torch
+import json, sys, torch
 from doctr.models import from_hub, recognition_predictor
+from clip4str_doctr.config import PRESETS, model_config_from_dict
 
-model = from_hub("someone/clip4str-vn-tiny")
+# The preset, in the dimensions of the model that was saved: from_hub builds it before it reads any weights.
+config = model_config_from_dict(json.load(open(sys.argv[2], encoding="utf-8")))
+PRESETS[config.arch] = config
+model = from_hub("someone/clip4str-vn")
 predictor = recognition_predictor(model)
 assert predictor.model is model and not model.training
 torch.save(model.state_dict(), sys.argv[1])
@@ -65,15 +72,20 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         thread.join()
 
 
-def test_from_hub_round_trip(hub: tuple[str, Path], run_python: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arch", ["clip4str_vn_tiny", "clip4str_vn"])
+def test_from_hub_round_trip(arch: str, hub: tuple[str, Path], run_python: Any, tmp_path: Path) -> None:
     address, folder = hub
-    model = clip4str_doctr.clip4str_vn_tiny(pretrained=True)
-    _save_model_and_config_for_hf_hub(model, str(folder), arch="clip4str_vn_tiny", task="recognition")
+    if arch == "clip4str_vn":
+        model = clip4str_doctr.load_model(CHECKPOINT, tokenizer=M_CLIP)
+    else:
+        model = clip4str_doctr.clip4str_vn_tiny(pretrained=True)
+    _save_model_and_config_for_hf_hub(model, str(folder), arch=arch, task="recognition")
     (tmp_path / "read.py").write_text(READ)
+    (tmp_path / "preset.json").write_text(json.dumps(model_config_to_dict(model.config)), encoding="utf-8")
     environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "*"}
-    done = run_python("read.py", "again.pt", **environment)
+    done = run_python("read.py", "again.pt", "preset.json", **environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f"{model.cfg['mean']} clip4str_vn_tiny"
+    assert done.stdout.strip() == f"{model.cfg['mean']} {arch}"
     again = torch.load(tmp_path / "again.pt", weights_only=True)
     assert again.keys() == model.state_dict().keys()
     assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())

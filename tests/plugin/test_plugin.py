@@ -3,7 +3,6 @@
 import copy
 import pickle
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -15,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from doctr.models import detection, kie_predictor, ocr_predictor, recognition_predictor
+from doctr.models import recognition_predictor
 from doctr.models.factory import hub
+from doctr.models.kie_predictor import KIEPredictor
+from doctr.models.predictor import OCRPredictor
 from doctr.models.recognition import zoo
 from doctr.utils.geometry import extract_crops
 from golden_weights import GOLDEN
@@ -25,6 +26,7 @@ from PIL import Image
 import clip4str_doctr
 from clip4str_doctr import plugin
 from clip4str_doctr.config import PreprocessConfig
+from clip4str_doctr.detection import any_detector
 from clip4str_doctr.preprocess import Preprocess
 
 # Left, top, right, bottom, score of two words on a page.
@@ -83,11 +85,6 @@ def test_predictor_answers_as_the_model_does(model: Any, crops: Any) -> None:
     assert [text for text, _ in together] == [text for text, _ in alone]
     assert [conf for _, conf in together] == pytest.approx([conf for _, conf in alone], abs=1e-5)
     assert predictor([]) == []
-
-
-def test_wide_crops_are_read_whole_unless_asked_otherwise(model: Any) -> None:
-    assert not recognition_predictor(model).split_wide_crops
-    assert recognition_predictor(model, split_wide_crops=True).split_wide_crops
 
 
 def test_mean_and_std_can_be_given_and_nonsense_cannot(model: Any, crops: Any) -> None:
@@ -157,31 +154,18 @@ def test_half_precision_as_doctr_cli_does_on_gpus(model: Any, crops: Any) -> Non
     assert len(predictor(crops)) == len(crops)
 
 
-@pytest.fixture(scope="module")
-def detector() -> Any:
-    torch.manual_seed(0)
-    return detection.db_mobilenet_v3_large(pretrained=False, pretrained_backbone=False)
+def two_words(_: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    return BOXES[:, :4]
 
 
-@pytest.fixture
-def two_words(monkeypatch: pytest.MonkeyPatch, detector: Any) -> Iterator[Any]:
-    """An untrained detector that finds two words all the same."""
-
-    def forward(pages: torch.Tensor, **_: Any) -> dict[str, Any]:
-        return {"preds": [{"words": BOXES} for _ in pages], "out_map": torch.zeros(len(pages), 1, *pages.shape[-2:])}
-
-    monkeypatch.setattr(detector, "forward", forward)
-    yield detector
-
-
-@pytest.mark.parametrize("make", [ocr_predictor, kie_predictor])
-def test_whole_pages(make: Any, two_words: Any, model: Any) -> None:
+@pytest.mark.parametrize("make", [OCRPredictor, KIEPredictor])
+def test_whole_pages(make: Any, model: Any) -> None:
     page = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
-    predictor = make(two_words, model, pretrained=False, reco_bs=1)
+    predictor = make(any_detector(two_words), recognition_predictor(model, batch_size=1))
     document = predictor([page])
     crops = extract_crops(page, BOXES[:, :4])
     expected = [text for text, _ in recognition_predictor(model)(crops)]
-    if make is ocr_predictor:
+    if make is OCRPredictor:
         found = [word.value for block in document.pages[0].blocks for line in block.lines for word in line.words]
     else:
         found = [word.value for word in document.pages[0].predictions["words"]]
@@ -189,13 +173,13 @@ def test_whole_pages(make: Any, two_words: Any, model: Any) -> None:
     assert document.export() is not None
 
 
-def test_the_published_layout_by_name(two_words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_layout_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`pretrained=True` finds `$CLIP4STR_DOCTR_HOME/clip4str/*.ckpt` and `M_clip/`, and pages are read with it."""
     (tmp_path / "clip4str").mkdir()
     (tmp_path / "clip4str" / "published.ckpt").symlink_to(GOLDEN / "clip4str-large-tiny-A.ckpt")
     (tmp_path / "M_clip").symlink_to(GOLDEN / "M_clip")
     monkeypatch.setenv("CLIP4STR_DOCTR_HOME", str(tmp_path))
-    predictor = ocr_predictor(two_words, "clip4str_vn", pretrained=True)
+    predictor = OCRPredictor(any_detector(two_words), recognition_predictor("clip4str_vn", pretrained=True))
     assert predictor.reco_predictor.model.cfg["input_shape"] == (3, 224, 224)
     page = np.full((300, 300, 3), 255, np.uint8)
     with Image.open(GOLDEN / "images" / "w03.png") as word:

@@ -4,9 +4,7 @@ import contextlib
 import copy
 import io
 import logging
-import pickle
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from doctr.datasets import VOCABS
-from doctr.models import detection, kie_predictor, ocr_predictor, recognition, recognition_predictor
+from doctr.models import recognition, recognition_predictor
 from doctr.utils.metrics import TextMatch
 from golden_weights import CHECKPOINT, M_CLIP, out_map, same_weights
 from torch.nn import functional as F
@@ -60,80 +58,17 @@ def pixels_of(model: CLIP4STR, crops: Crops) -> torch.Tensor:
     return Preprocess(model.config.image_tower.image_size, model.config.preprocess)(crops)
 
 
-def eager_detector(straight: bool = True) -> Any:
-    """An untrained detector of docTR that believes everything it sees, so that pages have words without a download."""
-    torch.manual_seed(0)
-    detector = detection.db_mobilenet_v3_large(
-        pretrained=False, pretrained_backbone=False, assume_straight_pages=straight
-    )
-    detector.postprocessor.bin_thresh, detector.postprocessor.box_thresh = 0.1, 0.0
-    return detector.eval()
-
-
-@pytest.fixture(scope="module")
-def page() -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
-
-
-def values(page: Any) -> list[str]:
-    if hasattr(page, "predictions"):
-        return [word.value for words in page.predictions.values() for word in words]
-    return [word.value for block in page.blocks for line in block.lines for word in line.words]
-
-
-# Predictors
-
-
-@pytest.mark.parametrize("make", [ocr_predictor, kie_predictor])
-@pytest.mark.parametrize("by_name", [True, False])
-@pytest.mark.parametrize("straight", [True, False])
-def test_pages(make: Any, by_name: bool, straight: bool, model: CLIP4STR, page: Any) -> None:
-    # docTR's orientation classifiers would be downloaded.
-    upright = {} if straight else {"disable_crop_orientation": True, "disable_page_orientation": True}
-    predictor = make(
-        eager_detector(straight),
-        ARCH if by_name else model,
-        pretrained=by_name,
-        assume_straight_pages=straight,
-        detect_language=True,
-        reco_bs=3,
-        **upright,
-    )
-    assert predictor.reco_predictor.pre_processor.batch_size == 3
-    (found,) = predictor([page]).pages
-    assert values(found) and set("".join(values(found))) <= set(model.vocab)
-    assert set(found.language) == {"value", "confidence"}
-    assert values(copy.deepcopy(predictor)([page]).pages[0]) == values(found)
-
-
-def test_a_predictor_can_be_pickled(model: CLIP4STR, words: Any, answers: list[str]) -> None:
-    again = pickle.loads(pickle.dumps(recognition_predictor(model, batch_size=64)))
-    assert [text for text, _ in again(words[0][:50])] == answers[:50]
-
-
-def test_threads_may_share_a_predictor(model: CLIP4STR, words: Any, answers: list[str]) -> None:
-    predictor = recognition_predictor(model, batch_size=8)
-    parts = [words[0][start : start + 20] for start in range(0, 200, 20)]
-    with ThreadPoolExecutor(4) as pool:
-        together = [text for preds in pool.map(predictor, parts) for text, _ in preds]
-    assert together == answers
-
-
-def test_it_says_what_it_is(model: CLIP4STR) -> None:
-    text = repr(recognition_predictor(model))
-    assert "CropPreProcessor" in text and "ConvImageTower" in text and "output_size=(32, 128)" in text
-
-
 # Precision and compilers
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_reads_the_same(dtype: torch.dtype, model: CLIP4STR, words: Any, answers: list[str]) -> None:
+    """At most one of 40 words differs; not every CPU computes in these quickly, so they are few."""
     half = copy.deepcopy(model).to(dtype)
     out = half(pixels_of(model, words[0][:2]).to(dtype), return_model_output=True)
     assert out["out_map"].dtype == torch.float32
-    same = sum(one == other for one, other in zip(texts(half, words[0]), answers, strict=True))
-    assert same >= 0.99 * len(answers), f"{same} of {len(answers)}"
+    read = texts(half, words[0][::5])
+    assert sum(one == other for one, other in zip(read, answers[::5], strict=True)) >= len(read) - 1
 
 
 def test_compiled_by_dynamo_reads_the_same(model: CLIP4STR, words: Any, answers: list[str]) -> None:
@@ -155,8 +90,8 @@ def test_compiled_by_dynamo_reads_the_same(model: CLIP4STR, words: Any, answers:
 
 def test_autocast_reads(model: CLIP4STR, words: Any, answers: list[str]) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        read = texts(model, words[0])
-    assert sum(one == other for one, other in zip(read, answers, strict=True)) >= 0.97 * len(answers)
+        read = texts(model, words[0][::5])
+    assert sum(one == other for one, other in zip(read, answers[::5], strict=True)) >= len(read) - 1
 
 
 # Whitelist

@@ -17,11 +17,22 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 FLOORS = (
     ("charset", "eager"),
     ("config",),
-    ("preprocess", "postprocess", "decoding", "caption_cache", "images", "weight_card", "tokenizer"),
-    ("fast_decoding",),
+    (
+        "preprocess",
+        "postprocess",
+        "decoding",
+        "caption_cache",
+        "images",
+        "weight_card",
+        "tokenizer",
+        "boxes",
+    ),
+    ("fast_decoding", "ink", "gaps"),
+    ("lines", "finders"),
     ("modeling",),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
-    ("convert", "factories", "plugin"),
+    ("convert", "factories", "plugin", "predictor", "detection"),
+    ("pages",),
     ("training",),
     ("benchmark",),
     ("cli", "_autoload", ""),
@@ -30,7 +41,10 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin", "benchmark"},
+    "doctr": {"plugin", "predictor", "detection", "pages", "benchmark"},
+    "rapidocr": {"finders"},
+    "onnxruntime": {"finders"},
+    "pypdfium2": {"pages"},
     "open_clip": {"modeling"},
     "transformers": {"modeling"},
     "pickle": {"checkpoint"},
@@ -100,8 +114,9 @@ def test_importing_us_imports_nothing_heavy() -> None:
     assert not HEAVY & imported_by("import clip4str_doctr, clip4str_doctr._autoload")
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = "from clip4str_doctr.cli import main\ntry: main(['read', '--help'])\nexcept SystemExit: pass"
+@pytest.mark.parametrize("command", ["read", "page"])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    code = f"from clip4str_doctr.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert not HEAVY & imported_by(code)
 
 

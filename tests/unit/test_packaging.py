@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 from clip4str_doctr.config import PRESETS
+from clip4str_doctr.training.synth.families import STREET_PACKAGES
 from clip4str_doctr.training.synth.fonts import FONT_PACKAGES
 
 REPO = Path(__file__).parents[2]
@@ -12,7 +13,7 @@ PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def test_train_extra_brings_the_fonts_and_no_others() -> None:
     train = PROJECT["optional-dependencies"]["train"]
-    assert [package for package in train if package.startswith("fontpkg-")] == list(FONT_PACKAGES)
+    assert [package for package in train if package.startswith("fontpkg-")] == [*FONT_PACKAGES, *STREET_PACKAGES]
 
 
 def test_every_preset_has_a_name_in_doctr() -> None:

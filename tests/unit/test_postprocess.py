@@ -39,3 +39,27 @@ def test_a_word_without_end_counts_every_row() -> None:
 def test_an_unknown_confidence_is_refused() -> None:
     with pytest.raises(ValueError, match="confidence must be one of"):
         PostProcessor("ab", "median")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("confidence", ["product", "min", "mean"])
+def test_temperature_changes_confidences_only(confidence: Confidence) -> None:
+    ((text, score),) = PostProcessor("ab", confidence, temperature=2.0)(WORD)
+    roots = WORD.exp().sqrt()
+    shares = roots.max(-1).values[0] / roots.sum(-1)[0]
+    expected = {"product": shares[:3].prod(), "min": shares[:3].min(), "mean": shares[:2].mean()}[confidence]
+    assert text == "ab"
+    assert score == pytest.approx(float(expected))
+
+
+def test_temperature_leaves_strings_where_logits_hardly_differ() -> None:
+    # Dividing by 3 rounds these neighbours to one number.
+    first = torch.tensor(1.0000001)
+    logits = torch.stack([torch.tensor(1.0), first, torch.tensor(-9.0)])[None, None]
+    plain, warm = PostProcessor("ab"), PostProcessor("ab", temperature=3.0)
+    assert [text for text, _ in plain(logits)] == [text for text, _ in warm(logits)]
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_an_impossible_temperature_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature must be a number above 0"):
+        PostProcessor("ab", temperature=temperature)

@@ -15,12 +15,14 @@ from clip4str_doctr.training.synth import (
     STYLES,
     VAL_FAMILIES,
     Renderer,
+    Selection,
     WordSource,
     fonts_installed,
     is_held_out,
     place_tone,
 )
 from clip4str_doctr.training.synth import fonts as fonts_room
+from clip4str_doctr.training.synth.families import STREET_PACKAGES
 
 needs_fonts = pytest.mark.skipif(
     not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[train]"
@@ -115,7 +117,10 @@ def test_other_split_or_style_is_refused() -> None:
 
 def test_font_packages_name_every_family_once() -> None:
     assert len(set(FONT_PACKAGES)) == len(FONT_PACKAGES) >= 100
-    assert {f"fontpkg-{family}" for family in VAL_FAMILIES} < set(FONT_PACKAGES)
+    assert not set(STREET_PACKAGES) & set(FONT_PACKAGES)
+    # patrick-hand and paytone-one come with a folder of more fonts only.
+    missing = {f"fontpkg-{family}" for family in VAL_FAMILIES} - {*FONT_PACKAGES, *STREET_PACKAGES}
+    assert missing == {"fontpkg-patrick-hand", "fontpkg-paytone-one"}
 
 
 @pytest.fixture
@@ -153,7 +158,8 @@ def test_crops(style: str, split: str) -> None:
         crop, label = renderer.sample(index)
         height, width, channels = crop.shape
         assert crop.dtype == np.uint8 and crop.flags.c_contiguous and channels == 3
-        assert 8 <= height <= 160 and 8 <= width <= 360
+        most_high, most_wide = (200, 480) if style in ("sign", "page") else (160, 360)
+        assert 8 <= height <= most_high and 8 <= width <= most_wide
         assert 1 <= len(label) <= 25 and unicodedata.is_normalized("NFC", label)
 
 
@@ -168,6 +174,31 @@ def test_samples_repeat_in_any_order_and_after_pickling() -> None:
         np.testing.assert_array_equal(crop, first[index][0])
     other = Renderer("mixed", "train", 4).sample(0)
     assert other[1] != first[0][1] or other[0].shape != first[0][0].shape or (other[0] != first[0][0]).any()
+
+
+@needs_fonts
+def test_a_selection_is_kept() -> None:
+    labels = ("Phở", "12/7/2024", "bánh", "NGUYỄN")
+    renderer = Renderer("clean", "val", 3, Selection(labels, (8, 12), ("lora", "space-mono")))
+    drawn = [renderer.sample(index) for index in range(4)]
+    assert tuple(label for _, label in drawn) == labels
+    assert {8, 9, 10, 11, 12} >= {crop.shape[0] for crop, _ in drawn}
+    assert [pickle.loads(pickle.dumps(renderer)).sample(2)[1]] == ["bánh"]
+    assert {faces[0].family for families in renderer._families.values() for faces in families} == {"lora", "space-mono"}
+    with pytest.raises(IndexError):
+        renderer.sample(4)
+    with pytest.raises(RuntimeError, match=r"pip install fontpkg-arimo"):
+        Renderer("clean", "val", 3, Selection(families=("arimo", "lora"))).sample(0)
+
+
+@needs_fonts
+def test_choosing_the_labels_changes_nothing_else() -> None:
+    words = WordSource("val", 3)
+    drawn = tuple(words.draw(np.random.default_rng([3, True, STYLES.index("photo"), index])) for index in range(12))
+    own, chosen = Renderer("photo", "val", 3), Renderer("photo", "val", 3, Selection(drawn))
+    for index in range(12):
+        assert own.sample(index)[1] == chosen.sample(index)[1]
+        np.testing.assert_array_equal(own.sample(index)[0], chosen.sample(index)[0])
 
 
 @needs_fonts

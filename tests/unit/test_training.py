@@ -30,7 +30,6 @@ from clip4str_doctr.training.losses import (
 from clip4str_doctr.training.optim import MovingAverage, parameter_groups, schedule_factor, schedule_progress
 from clip4str_doctr.training.permutations import draw_permutations, permuted_targets, query_masks
 from clip4str_doctr.training.recipe import LossRecipe, OptimRecipe, load_recipe, recipe_from_dict
-from clip4str_doctr.training.validate import edit_distance, similarity
 
 SYMBOLS = "aáàâbđe"
 RECIPE = Path(__file__).parents[2] / "configs" / "clip4str_vn_tiny.yaml"
@@ -227,7 +226,7 @@ def test_moving_average_follows_the_formula_and_round_trips() -> None:
         other.load_state_dict(MovingAverage(torch.nn.Sequential(torch.nn.Linear(1, 1)), 0.5).state_dict())
 
 
-# Recipe and scores
+# Recipe
 
 
 def test_recipe_file_is_read_whole_and_survives_a_round_trip() -> None:
@@ -263,14 +262,3 @@ def test_recipe_missing_key_and_wrong_file(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ValueError, match=r"list\.yaml: the recipe must be a mapping"):
         load_recipe(tmp_path / "list.yaml")
-
-
-def test_edit_distance_and_similarity() -> None:
-    assert [edit_distance(*pair) for pair in (("", ""), ("abc", ""), ("kitten", "sitting"), ("ab", "ba"))] == [
-        0,
-        3,
-        3,
-        2,
-    ]
-    assert similarity("", "") == 1.0
-    assert similarity("hoà", "hòa") == pytest.approx(1 / 3)

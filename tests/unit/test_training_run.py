@@ -20,11 +20,15 @@ from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training import loop
 from clip4str_doctr.training.data import Pools, batches_from, clean_share, sample_style
 from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
+from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.optim import build_optimizer
 from clip4str_doctr.training.recipe import OptimRecipe, Recipe, load_recipe
-from clip4str_doctr.training.validate import score
+from clip4str_doctr.training.start import model_config
+from clip4str_doctr.training.suites import SUITES
+from clip4str_doctr.training.synth import fonts_installed
+from clip4str_doctr.training.validate import score, watched_temperature
 from clip4str_doctr.weight_card import read_card
-from clip4str_doctr.weights import load_model
+from clip4str_doctr.weights import load_model, save_model
 
 SYMBOLS = "aáàâbđe"
 RECIPE = Path(__file__).parents[2] / "configs" / "clip4str_vn_tiny.yaml"
@@ -143,11 +147,16 @@ def test_a_pause_does_not_count_as_training(monkeypatch: Any, tmp_path: Path, on
 
 
 def test_share_of_clean_words_falls() -> None:
-    data = replace(micro_recipe().data, clean_start=1.0, clean_end=0.3, clean_fraction=0.5)
+    data = replace(micro_recipe().data, clean_start=1.0, clean_end=0.3, clean_fraction=0.5, page=0.0, sign=0.0)
     assert [clean_share(index, 1000, data) for index in (0, 250, 500, 900)] == pytest.approx([1.0, 0.65, 0.3, 0.3])
     styles = [sample_style(index, 1000, data) for index in range(500, 1000)]
     assert 0.2 < styles.count("clean") / 500 < 0.4
     assert sample_style(0, 1000, data) == "clean"
+    more = replace(data, page=0.5, sign=0.9)
+    richer = [sample_style(index, 1000, more) for index in range(500, 1000)]
+    assert set(richer) == {"clean", "page", "photo", "sign"} and richer.count("sign") > 5 * richer.count("photo")
+    # Pages are some of the clean words, signs some of the others.
+    assert [one in ("clean", "page") for one in richer] == [one == "clean" for one in styles]
 
 
 # The run
@@ -174,7 +183,7 @@ def test_overfits_a_handful_of_words_and_reads_them_back(one_thread: None) -> No
         first = first or float(total.detach())
     assert first is not None and float(total.detach()) < 0.3 * first
     scores = score(model.eval(), crops, labels)
-    assert scores.cased == scores.uncased == scores.ned == scores.visual == 1.0
+    assert scores == Scores(cased=1.0, uncased=1.0, tone=1.0, cer=0.0, ned=1.0, visual=1.0)
 
 
 def test_run_resumes_bit_equal(tmp_path: Path, one_thread: None) -> None:
@@ -215,11 +224,29 @@ def test_train_runs_to_its_end_logs_and_exports(tmp_path: Path, one_thread: None
     assert {"loss", "visual", "cross", "ctc", "characters", "lr", "images_per_second"} <= steps[0].keys()
     scores = [line for line in lines if line["kind"] == "validation"]
     assert [line["samples"] for line in scores] == [24, 48]
-    assert set(scores[0]["clean"]) == set(scores[0]["photo"]) == {"cased", "uncased", "ned", "visual"}
+    assert set(scores[0]["clean"]) == set(scores[0]["photo"]) == {"cased", "uncased", "tone", "cer", "ned", "visual"}
     card = read_card(tmp_path / loop.WEIGHTS)
     assert card.dtype == "float16" and card.data is not None and card.data.startswith("48 ")
     assert card.metrics["watched"]["clean"] == scores[-1]["clean"]
     assert load_model(tmp_path / loop.WEIGHTS).config.symbols == SYMBOLS
+
+
+@pytest.mark.skipif(not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[train]")
+def test_export_measures_the_suites_and_stores_a_temperature(
+    tmp_path: Path, monkeypatch: Any, one_thread: None
+) -> None:
+    run = loop.TrainingRun(micro_recipe())
+    loop.save_checkpoint(run, tmp_path / loop.CHECKPOINT)
+    # Nothing that a random model answers is right, from which no temperature can be told.
+    assert watched_temperature(run.averaged_model(), run.recipe.data, Blocks) == 1.0
+    monkeypatch.setattr("clip4str_doctr.training.export.watched_temperature", lambda model, data: 1.75)
+    card = loop.export(tmp_path / loop.CHECKPOINT, tmp_path / "weights", words=2)
+    assert card.temperature == read_card(tmp_path / "weights").temperature == 1.75
+    assert set(card.metrics["suites"]) == set(SUITES) and card.metrics["suites"]["tiny"]["n"] == 2
+    loaded = load_model(tmp_path / "weights")
+    assert loaded.postprocessor.temperature == 1.75
+    # Saved again, they keep it.
+    assert save_model(loaded, tmp_path / "again", card={}).temperature == 1.75
 
 
 def test_gradients_that_are_not_finite_are_skipped_but_not_for_ever(monkeypatch: Any, one_thread: None) -> None:
@@ -253,9 +280,9 @@ def test_signal_saves_a_checkpoint_and_the_run_goes_on(tmp_path: Path, monkeypat
 
 def test_model_overrides_are_strict() -> None:
     model = load_recipe(RECIPE).model
-    assert loop.model_config(model).arch == "clip4str_vn_tiny"
-    assert loop.model_config(replace(model, overrides=MICRO)).decode.max_symbols == 6
+    assert model_config(model).arch == "clip4str_vn_tiny"
+    assert model_config(replace(model, overrides=MICRO)).decode.max_symbols == 6
     with pytest.raises(ValueError, match="depth"):
-        loop.model_config(replace(model, overrides={"decoder": {"depth": 2}}))
+        model_config(replace(model, overrides={"decoder": {"depth": 2}}))
     with pytest.raises(ValueError, match=r"model\.preset must be one of"):
-        loop.model_config(replace(model, preset="clip4str_vn_huge"))
+        model_config(replace(model, preset="clip4str_vn_huge"))

@@ -109,6 +109,8 @@ def test_folders_at_odds_with_themselves(folder: Path) -> None:
         ({"preprocess": None, "normalization": None}, "disagree about preprocess"),
         ({"sha256": {}}, "lists no SHA-256 of model.safetensors"),
         ({"sha256": {**digests, "../stranger": "0"}}, "lies outside the folder"),
+        ({"temperature": 0}, "temperature must be a number above 0, got 0"),
+        ({"temperature": "1"}, "temperature must be a number above 0, got '1'"),
         ({"colour": "red"}, r"unknown fields \['colour'\]"),
     ):
         shutil.copy(folder / "card.json", folder / "card.bak")

@@ -6,7 +6,10 @@ import numpy.typing as npt
 
 from clip4str_doctr.training.synth.backgrounds import Pixels, smooth_field, tile
 
-__all__ = ["clean_effects", "photo_effects", "to_uint8_jpeg"]
+__all__ = [
+    "cast_shadow", "clean_effects", "glare", "low_resolution", "motion_blur", "photo_effects", "sensor_noise",
+    "to_uint8_jpeg",
+]  # fmt: skip
 
 
 def photo_effects(rng: np.random.Generator, crop: Pixels, contrast: float) -> Pixels:
@@ -15,9 +18,9 @@ def photo_effects(rng: np.random.Generator, crop: Pixels, contrast: float) -> Pi
     if rng.random() < 0.35:
         crop = crop * (1 + (smooth_field(rng, height, width, 1, 2) - 0.6) * (0.15 + 0.45 * rng.random()))
     if rng.random() < 0.10:
-        crop = _cast_shadow(rng, crop)
+        crop = cast_shadow(rng, crop)
     if rng.random() < 0.05:
-        crop = _glare(rng, crop)
+        crop = glare(rng, crop)
     if rng.random() < 0.03:
         crop = _wire(rng, crop)
     if rng.random() < 0.55:
@@ -32,11 +35,11 @@ def photo_effects(rng: np.random.Generator, crop: Pixels, contrast: float) -> Pi
         sigma = 0.3 + max(height - 10, 3) * 0.03 * rng.random() ** 1.5
         crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), sigma), np.float32)
     elif blur < 0.48 and height > 20:
-        crop = _motion_blur(rng, crop)
+        crop = motion_blur(rng, crop)
     if rng.random() < 0.15 and height > 18:
-        crop = _low_resolution(rng, crop)
+        crop = low_resolution(rng, crop)
     if rng.random() < 0.6:
-        crop = _sensor_noise(rng, crop, min(14.0, 0.16 * contrast))
+        crop = sensor_noise(rng, crop, min(14.0, 0.16 * contrast))
     if rng.random() < 0.06:
         crop = crop + 1.2 * (crop - cv2.GaussianBlur(crop, (0, 0), 1.2))  # sharpening by the camera
     return crop
@@ -50,11 +53,11 @@ def clean_effects(rng: np.random.Generator, crop: Pixels) -> Pixels:
         sigma = 0.3 + min(0.025 * height, 0.9) * rng.random()
         crop = np.asarray(cv2.GaussianBlur(crop, (0, 0), sigma), np.float32)
     elif draw < 0.42 and height > 22:
-        crop = _low_resolution(rng, crop)
+        crop = low_resolution(rng, crop)
     if rng.random() < 0.3:
         crop = (crop - 127) * np.float32(0.6 + 0.5 * rng.random()) + np.float32(127 + 18 * rng.standard_normal())
     if rng.random() < 0.4:
-        crop = _sensor_noise(rng, crop, 7)
+        crop = sensor_noise(rng, crop, 7)
     if rng.random() < 0.04:
         level = np.float32((crop.min() + crop.max()) / 2)
         crop = np.asarray(np.clip((crop - level) * 3 + level, 0, 255), np.float32)  # photocopy
@@ -72,7 +75,7 @@ def to_uint8_jpeg(rng: np.random.Generator, crop: Pixels, share: float, lowest: 
     return np.ascontiguousarray(pixels)
 
 
-def _cast_shadow(rng: np.random.Generator, crop: Pixels) -> Pixels:
+def cast_shadow(rng: np.random.Generator, crop: Pixels) -> Pixels:
     """Shade of leaves or of an edge."""
     height, width = crop.shape[:2]
     depth = 0.15 + 0.35 * rng.random()
@@ -86,7 +89,7 @@ def _cast_shadow(rng: np.random.Generator, crop: Pixels) -> Pixels:
     return np.asarray(crop * (1 - depth * shade[..., None]), np.float32)
 
 
-def _glare(rng: np.random.Generator, crop: Pixels) -> Pixels:
+def glare(rng: np.random.Generator, crop: Pixels) -> Pixels:
     height, width = crop.shape[:2]
     x = (np.arange(width, dtype=np.float32) - width * rng.random()) / (height * (0.4 + rng.random()))
     y = (np.arange(height, dtype=np.float32)[:, None] - height * rng.random()) / (height * (0.2 + 0.6 * rng.random()))
@@ -108,7 +111,7 @@ def _wire(rng: np.random.Generator, crop: Pixels) -> Pixels:
     return crop
 
 
-def _motion_blur(rng: np.random.Generator, crop: Pixels) -> Pixels:
+def motion_blur(rng: np.random.Generator, crop: Pixels) -> Pixels:
     length = 3 + 2 * int(rng.random() * max(crop.shape[0] / 26, 1))
     kernel = np.zeros((length, length), np.float32)
     angle = np.pi * rng.random()
@@ -118,7 +121,7 @@ def _motion_blur(rng: np.random.Generator, crop: Pixels) -> Pixels:
     return np.asarray(cv2.filter2D(crop, -1, kernel / kernel.sum()), np.float32)
 
 
-def _low_resolution(rng: np.random.Generator, crop: Pixels) -> Pixels:
+def low_resolution(rng: np.random.Generator, crop: Pixels) -> Pixels:
     """Down to 14..30 px high and up again, as after digital zoom."""
     height, width = crop.shape[:2]
     low = min(int(14 + 16 * rng.random()), height)
@@ -129,7 +132,7 @@ def _low_resolution(rng: np.random.Generator, crop: Pixels) -> Pixels:
     return np.asarray(cv2.resize(small, (width, height), interpolation=ways[int(rng.random() * 3)]), np.float32)
 
 
-def _sensor_noise(rng: np.random.Generator, crop: Pixels, strongest: float) -> Pixels:
+def sensor_noise(rng: np.random.Generator, crop: Pixels, strongest: float) -> Pixels:
     height, width = crop.shape[:2]
     amount = np.float32(1 + strongest * rng.random() ** 2)
     kind = rng.random()

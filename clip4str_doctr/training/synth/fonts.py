@@ -8,7 +8,10 @@ from PIL import ImageFont
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
-__all__ = ["FONT_PACKAGES", "FONT_SIZES", "VAL_FAMILIES", "Face", "fonts_installed", "load_face", "usable_faces"]
+__all__ = [
+    "FONT_PACKAGES", "FONT_SIZES", "SIGN_FAMILIES", "VAL_FAMILIES", "Face", "faces_of_file", "family_files",
+    "fonts_installed", "load_face", "usable_faces",
+]  # fmt: skip
 
 _TRAIN_TEXT = (
     "alegreya-sans andada-pro archivo arimo asap barlow barlow-semi-condensed be-vietnam-pro bitter "
@@ -26,19 +29,19 @@ _TRAIN_SIGN = (
     "saira-condensed smooch-sans unbounded varela-round"
 ).split()
 
-# Whole families that no training sample is drawn with: sans, serif, slab, display, rounded, script, condensed, mono.
-VAL_FAMILIES: frozenset[str] = frozenset(
-    "dancing-script lora manrope onest oswald rowdies space-mono spectral work-sans yanone-kaffeesatz".split()
-)
+_VAL_PRINT = "dancing-script lora manrope onest oswald rowdies space-mono spectral work-sans yanone-kaffeesatz".split()
+# Whole families that no training sample is drawn with: sans, serif, slab, display, rounded, script, condensed, mono;
+# and of `families`, two written by hand and two of signs.
+VAL_FAMILIES: frozenset[str] = frozenset({*_VAL_PRINT, "indie-flower", "patrick-hand", "paytone-one", "titan-one"})
 
 # What `pip install clip4str-doctr[train]` brings; news-cycle is left out, it lacks letters with a hook.
 FONT_PACKAGES: tuple[str, ...] = tuple(
-    f"fontpkg-{family}" for family in sorted({*_TRAIN_TEXT, *_TRAIN_SIGN, *VAL_FAMILIES})
+    f"fontpkg-{family}" for family in sorted({*_TRAIN_TEXT, *_TRAIN_SIGN, *_VAL_PRINT})
 )
 
 # Lower-case letters of these look like capitals, so their labels are upper-cased.
 _CAPITALS_ONLY = frozenset({"bungee"})
-_SIGN_FAMILIES = frozenset({*_TRAIN_SIGN, "dancing-script", "oswald", "rowdies", "yanone-kaffeesatz"})
+SIGN_FAMILIES = frozenset({*_TRAIN_SIGN, "dancing-script", "oswald", "rowdies", "yanone-kaffeesatz"})
 
 FONT_SIZES = (16, 26, 40, 60)  # pixels per em; a word is drawn at the next size above its final one, then scaled
 _NAMED_WEIGHTS = {
@@ -50,13 +53,17 @@ _HELP = "pip install clip4str-doctr[train]"
 
 @dataclass(frozen=True)
 class Face:
-    """One font file at one weight. axes: the variable font's coordinates, None for a static file."""
+    """One font file at one weight. axes: the variable font's coordinates, None for a static file.
+
+    drawn_marks: the file has no Vietnamese letters; `marks` draws what goes over and under the plain ones.
+    """
 
     family: str
     path: str
     weight: int
     axes: tuple[float, ...] | None
     italic: bool
+    drawn_marks: bool = False
 
     @property
     def capitals_only(self) -> bool:
@@ -64,10 +71,10 @@ class Face:
 
     @property
     def for_signs(self) -> bool:
-        return self.family in _SIGN_FAMILIES
+        return self.family in SIGN_FAMILIES
 
 
-def _family_files(package: str) -> list[str]:
+def family_files(package: str) -> list[str]:
     """Paths of the font files that an installed package brings; empty if it is not installed."""
     try:
         files = metadata.distribution(package).files or []
@@ -81,12 +88,15 @@ def _static_weight(path: str) -> int:
     return next((weight for key, weight in _NAMED_WEIGHTS.items() if key in name), 400)
 
 
-def _faces_of_file(family: str, path: str) -> list[Face]:
-    """Faces of one file; none if a symbol of the alphabet is missing (the package may declare more than it has)."""
+_ALPHABET = frozenset(ord(symbol) for symbol in VIETNAMESE_SYMBOLS)
+
+
+def faces_of_file(family: str, path: str, needed: frozenset[int] = _ALPHABET) -> list[Face]:
+    """Faces of one file; none if a needed code point is missing (the package may declare more than it has)."""
     from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # it ships no types
 
     with TTFont(path, lazy=True) as font:
-        if not {ord(symbol) for symbol in VIETNAMESE_SYMBOLS} <= set(font.getBestCmap()):
+        if not needed <= set(font.getBestCmap()):
             return []
         axes = list(font["fvar"].axes) if "fvar" in font else []
     italic = "italic" in path.rsplit("/", 1)[-1].lower()
@@ -112,7 +122,7 @@ def fonts_installed() -> bool:
         metadata.distribution("fonttools")
     except metadata.PackageNotFoundError:
         return False
-    return any(_family_files(package) for package in FONT_PACKAGES)
+    return any(family_files(package) for package in FONT_PACKAGES)
 
 
 @lru_cache(maxsize=2)
@@ -127,8 +137,8 @@ def usable_faces(split: str) -> dict[str, tuple[Face, ...]]:
         family = package.removeprefix("fontpkg-")
         if (family in VAL_FAMILIES) != (split == "val"):
             continue
-        files = _family_files(package)
-        faces = tuple(face for path in files for face in _faces_of_file(family, path)) if files else ()
+        files = family_files(package)
+        faces = tuple(face for path in files for face in faces_of_file(family, path)) if files else ()
         if faces:
             families[family] = faces
     if not families:
@@ -136,7 +146,7 @@ def usable_faces(split: str) -> dict[str, tuple[Face, ...]]:
     return families
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2048)
 def load_face(face: Face, size: int) -> ImageFont.FreeTypeFont:
     """The face opened at `size` pixels per em, kept for the process."""
     font = ImageFont.truetype(face.path, size, layout_engine=ImageFont.Layout.BASIC)

@@ -16,58 +16,76 @@ from clip4str_doctr.training.synth.backgrounds import (
     tile,
 )
 from clip4str_doctr.training.synth.effects import clean_effects, photo_effects, to_uint8_jpeg
+from clip4str_doctr.training.synth.engine import Engine
 from clip4str_doctr.training.synth.fonts import Face, usable_faces
 from clip4str_doctr.training.synth.geometry import Mask, Placement, bend, place
+from clip4str_doctr.training.synth.selection import Selection
 from clip4str_doctr.training.synth.words import WordSource
 from clip4str_doctr.training.synth.writing import write
 
-__all__ = ["STYLES", "Renderer"]
+__all__ = ["STYLES", "Renderer", "Selection"]
 
-Style = Literal["clean", "photo", "mixed"]
+Style = Literal["clean", "photo", "mixed", "sign", "page"]
 Split = Literal["train", "val"]
-STYLES: tuple[Style, ...] = ("clean", "photo", "mixed")
+# A style's place here is part of its random stream: new ones come last.
+STYLES: tuple[Style, ...] = ("clean", "photo", "mixed", "sign", "page")
 
 _CLEAN_SHARE = 0.3  # of "mixed"
 # All-capital words in these are not written by anybody, and unreadable.
 _SCRIPT_FAMILIES = frozenset({"great-vibes", "dancing-script", "pacifico"})
 _SIGN_FAMILY_SHARE = {"clean": 0.12, "photo": 0.42}
+# Of crops, in pixels: print is small, photographs are of any size.
+_HEIGHTS = {"clean": (11.0, 44.0), "photo": (15.0, 100.0)}
+
+
+_EVERYTHING = Selection()
 
 
 class Renderer:
-    """Vietnamese word crops as pictures, deterministic in (seed, split, style, index).
+    """Vietnamese word crops as pictures, deterministic in (seed, split, style, selection, index).
 
-    style: "clean" (print), "photo" (street signs), "mixed" (30 % clean). split: "train" or "val", which share neither
-    font families nor lexical words. May be pickled; fonts and word lists are loaded when first used.
-    Raises ValueError for another style or split; RuntimeError at the first sample if no fonts are installed.
+    style: "clean" (print), "photo" (street signs), "mixed" (30 % clean); "sign" and "page" are the same two worlds by
+    the later, richer `Engine` and with more fonts; the older ones stay for the suites. split: "train" or "val", which
+    share neither font families nor lexical words. May be pickled; fonts and word lists are loaded when first used.
+    Raises ValueError for another style or split; at the first sample, RuntimeError if no fonts are installed, or not
+    those selected. IndexError for a sample beyond the selected labels.
     """
 
-    def __init__(self, style: Style, split: Split, seed: int) -> None:
+    def __init__(self, style: Style, split: Split, seed: int, selection: Selection = _EVERYTHING) -> None:
         if style not in STYLES:
             raise ValueError(f"style must be one of {', '.join(STYLES)}, got {style!r}")
         if split not in ("train", "val"):
             raise ValueError(f'split must be "train" or "val", got {split!r}')
-        self.style, self.split, self.seed = style, split, seed
+        self.style, self.split, self.seed, self.selection = style, split, seed, selection
+        self._engine: Engine | None = None
         self._words: WordSource | None = None
         self._families: dict[bool, list[tuple[Face, ...]]] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        return {"style": self.style, "split": self.split, "seed": self.seed}
+        return {"style": self.style, "split": self.split, "seed": self.seed, "selection": self.selection}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # the three arguments above
+        self.__init__(**state)  # type: ignore[misc]  # the arguments above
 
     def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
-        """-> crop (H, W, 3) uint8 RGB, C-contiguous, 8..160 px high; label of 1..25 symbols in NFC, no space."""
-        words = self._load()
+        """-> crop (H, W, 3) uint8 RGB, C-contiguous, 8..200 px high; label of 1..25 symbols in NFC, no space."""
         rng = np.random.default_rng([self.seed, self.split == "val", STYLES.index(self.style), index])
+        if self.style == "sign" or self.style == "page":
+            if self._engine is None:
+                self._engine = Engine(self.style, self.split, self.seed, self.selection)
+            return self._engine.sample(rng, index)
+        words = self._load()
         clean = self.style == "clean" or (self.style == "mixed" and rng.random() < _CLEAN_SHARE)
         label = words.draw(rng)
+        if self.selection.labels is not None:
+            # The drawn one is thrown away, so that the picture's chances do not depend on who chose the label.
+            label = self.selection.labels[index]
         face = self._face(rng, clean)
         if face.capitals_only:
             label = label.upper()
         elif face.family in _SCRIPT_FAMILIES and len(label) > 1 and label.isupper() and rng.random() < 0.8:
             label = label.capitalize()
-        height = _crop_height(rng, clean)
+        height = _crop_height(rng, self.selection.heights or _HEIGHTS["clean" if clean else "photo"])
         canvas, box = write(rng, label, face, height, clean, lambda: words.frequent(rng))
         if not clean and rng.random() < 0.09 and len(label) > 2:
             canvas, box = bend(rng, canvas, box)
@@ -78,9 +96,16 @@ class Renderer:
 
     def _load(self) -> WordSource:
         if self._words is None:
-            by_family = usable_faces(self.split).values()
+            by_family = usable_faces(self.split)
+            wanted = self.selection.families or tuple(by_family)
+            if missing := [family for family in wanted if family not in by_family]:
+                raise RuntimeError(
+                    f"the {self.split} split has no font families {missing}; type: pip install "
+                    + " ".join(f"fontpkg-{family}" for family in missing)
+                )
+            chosen = [faces for family, faces in by_family.items() if family in wanted]
             for signs in (False, True):
-                self._families[signs] = [faces for faces in by_family if faces[0].for_signs == signs]
+                self._families[signs] = [faces for faces in chosen if faces[0].for_signs == signs]
             self._words = WordSource(self.split, self.seed)
         return self._words
 
@@ -94,11 +119,9 @@ class Renderer:
         return fitting[int(rng.random() * len(fitting))]
 
 
-def _crop_height(rng: np.random.Generator, clean: bool) -> float:
-    """Height of the crop in pixels: print is small, photographs are of any size."""
-    if clean:
-        return float(11 * (44 / 11) ** rng.random())
-    return float(15 * (100 / 15) ** rng.random())
+def _crop_height(rng: np.random.Generator, heights: tuple[float, float]) -> float:
+    least, most = heights
+    return float(least * (most / least) ** rng.random())
 
 
 def _paint(rng: np.random.Generator, ink: Mask, placement: Placement, clean: bool) -> tuple[Pixels, float]:

@@ -15,7 +15,13 @@ import numpy.typing as npt
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
-__all__ = ["MAX_SYMBOLS", "WordSource", "is_held_out", "place_tone", "token_counts", "valid_label"]
+__all__ = [
+    "MAX_SYMBOLS", "NUMBERS", "Draw", "Mixture", "WordSource", "general_mixture", "is_held_out", "place_tone",
+    "token_counts", "valid_label", "web_address",
+]  # fmt: skip
+
+Draw = Callable[[np.random.Generator], str]
+Mixture = list[tuple[float, Draw]]  # (share, how to draw) of every kind of label
 
 MAX_SYMBOLS = 25
 _SYMBOLS = "".join(dict.fromkeys(VIETNAMESE_SYMBOLS))
@@ -70,6 +76,14 @@ def _read(name: str) -> str:
     return unicodedata.normalize("NFC", (gzip.decompress(data) if name.endswith(".gz") else data).decode())
 
 
+# Lists written for this project.
+_WRITTEN = {"signs": "sign", "street": "street", "document": "document"}
+
+
+def _words_of(name: str) -> list[str]:
+    return [word for line in _read(name).splitlines() if not line.startswith("#") for word in line.split()]
+
+
 def token_counts() -> list[tuple[str, int]]:
     """Words of Vietnamese Wikipedia and how often they stand there, most frequent first; some are no valid labels."""
     tokens = [line.split("\t") for line in _read("token_counts_vi.tsv.gz").splitlines()]
@@ -83,12 +97,11 @@ def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
     rows = token_counts()
     places = [word for line in _read("place_names.txt").splitlines() for word in line.split()[1:]]
     names = [word for line in _read("given_names.txt").splitlines() for word in line.split()]
-    signs = [line for line in _read("sign_words.txt").splitlines() if not line.startswith("#")]
     lists = {
         "syllables": _read("syllables.txt").split(),
         "places": places,
         "names": names,
-        "signs": [word for line in signs for word in line.split()],
+        **{name: _words_of(f"{file}_words.txt") for name, file in _WRITTEN.items()},
     }
     counted = {"tokens": rows} | {name: [(word, 1) for word in dict.fromkeys(words)] for name, words in lists.items()}
     return {
@@ -101,10 +114,12 @@ class WordSource:
     """Draws labels: 1..25 symbols of the alphabet, NFC, no space.
 
     split "val" draws lexical words only from the held-out ones, "train" never does; numbers and random strings differ
-    by their random stream.
+    by their random stream. mixture: kinds of labels and their shares; `general_mixture` without.
     """
 
-    def __init__(self, split: Literal["train", "val"], seed: int) -> None:
+    def __init__(
+        self, split: Literal["train", "val"], seed: int, mixture: "Callable[[WordSource], Mixture] | None" = None
+    ) -> None:
         if split not in ("train", "val"):
             raise ValueError(f'split must be "train" or "val", got {split!r}')
         self.split, self.seed = split, seed
@@ -116,7 +131,7 @@ class WordSource:
             # The square root lifts rare words; the most frequent token would otherwise be one in twelve.
             weights = np.cumsum(np.sqrt([float(count) for _, count in kept]))
             self._cumulative[name] = weights / weights[-1]
-        self._sources = _sources(self)
+        self._sources = (mixture or general_mixture)(self)
         shares = np.cumsum([share for share, _ in self._sources])
         self._shares = shares / shares[-1]
 
@@ -162,10 +177,10 @@ class WordSource:
         return self.cased(rng, one + _pick(rng, ("-", "-", "", "", "/", "&", ".", "_", "+")) + two)
 
 
-def _sources(words: WordSource) -> list[tuple[float, Callable[[np.random.Generator], str]]]:
-    """(share, how to draw) of every kind of label."""
+def general_mixture(words: WordSource) -> Mixture:
+    """Every kind of label, for prints and signs alike."""
 
-    def lexical(name: str, uniform: bool) -> Callable[[np.random.Generator], str]:
+    def lexical(name: str, uniform: bool) -> Draw:
         draw = words.uniform if uniform else words.frequent
 
         def label(rng: np.random.Generator) -> str:
@@ -189,7 +204,7 @@ def _sources(words: WordSource) -> list[tuple[float, Callable[[np.random.Generat
         (0.02, _date),
         (0.015, _plate),
         (0.01, _percentage),
-        (0.03, lambda rng: _web(rng, words)),
+        (0.03, lambda rng: web_address(rng, words)),
         (0.01, lambda rng: _pick(rng, _LETTERS)),
         (0.07, _random_string),
     ]
@@ -287,7 +302,7 @@ def _percentage(rng: np.random.Generator) -> str:
     return _pick(rng, ("", "", "", "-", "+", "~")) + value + "%"
 
 
-def _web(rng: np.random.Generator, words: WordSource) -> str:
+def web_address(rng: np.random.Generator, words: WordSource) -> str:
     """Pieces of e-mail addresses and websites, without marks as people write them."""
     name = "".join(words.uniform(rng, _pick(rng, ("syllables", "names", "places"))) for _ in range(_int(rng, 1, 3)))
     plain = unicodedata.normalize("NFD", name.replace("đ", "d").replace("Đ", "D"))
@@ -319,3 +334,14 @@ def _random_string(rng: np.random.Generator) -> str:
     }[symbols]
     longest = 4 if symbols == "marks" else 9
     return "".join(_pick(rng, pool) for _ in range(_int(rng, 1, longest)))
+
+
+# What is mostly digits, by kind.
+NUMBERS: dict[str, Callable[[np.random.Generator], str]] = {
+    "number": _number,
+    "phone": _phone,
+    "price": _price,
+    "date": _date,
+    "plate": _plate,
+    "percentage": _percentage,
+}

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from clip4str_doctr.training.synth.fonts import FONT_SIZES, Face, load_face
 from clip4str_doctr.training.synth.geometry import Box, Mask
 
-__all__ = ["write"]
+__all__ = ["stretch_marks", "write"]
 
 
 def write(
@@ -39,7 +39,7 @@ def write(
     ink, box = np.asarray(image), (left + x, top + y - jitter, right + x, bottom + y + jitter)
     if not clean and label.isupper() and rng.random() < 0.35:
         capital = y + font.getbbox("H", anchor="ls")[1]
-        return _stretch_marks(rng, ink, box, int(capital), int(y))
+        return stretch_marks(rng, ink, box, int(capital), int(y))
     return ink, box
 
 
@@ -103,7 +103,7 @@ def _resized(rows: Mask, factor: float) -> Mask:
     return np.asarray(cv2.resize(rows, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _stretch_marks(rng: np.random.Generator, ink: Mask, box: Box, capital: int, baseline: int) -> tuple[Mask, Box]:
+def stretch_marks(rng: np.random.Generator, ink: Mask, box: Box, capital: int, baseline: int) -> tuple[Mask, Box]:
     """Capitals keep their height while the marks over and under them grow, shrink or stand off, as on painted signs.
 
     capital, baseline: rows of the canvas where capitals begin and end.

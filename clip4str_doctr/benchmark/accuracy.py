@@ -1,0 +1,216 @@
+"""Accuracy of a recogniser on the validation suites or on labelled pictures: figures, their protocol, and pictures."""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clip4str_doctr import __version__
+from clip4str_doctr.benchmark.confusion import Confusion, count_confusion
+from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
+from clip4str_doctr.benchmark.labelled import labelled_words
+from clip4str_doctr.benchmark.pictures import draw_confusion, draw_reliability, png
+from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.published import find_checkpoint
+from clip4str_doctr.training.calibration import calibration_error, reliability
+from clip4str_doctr.training.metrics import nfc
+from clip4str_doctr.training.suites import SIZE, SUITES, rendered
+from clip4str_doctr.training.validate import are_right, read_words, rounded, score_answers, suite_checks
+from clip4str_doctr.weight_card import TENSOR_FILE, read_card, sha256_of
+from clip4str_doctr.weight_folder import is_weight_folder
+
+__all__ = ["COLUMNS", "Measured", "WordSet", "markdown_row", "measure", "protocol", "run_accuracy", "suite_words"]
+
+logger = logging.getLogger(__name__)
+
+# Column of the table -> key of a suite's figures.
+COLUMNS = {
+    "cased": "cased",
+    "uncased": "uncased",
+    "HÒA = HOÀ": "tone",
+    "CER": "cer",
+    "1-NED": "ned",
+    "visual branch alone": "visual",
+    "calibration error": "ece",
+}
+_HEAD = (f"| suite | n | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|")
+
+
+@dataclass(frozen=True)
+class WordSet:
+    """Crops (H, W, 3) uint8 RGB and labels to be read; checks: what tells that the set is the one it is named."""
+
+    name: str
+    about: str
+    crops: list[npt.NDArray[np.uint8]]
+    labels: list[str]
+    checks: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one set gave: JSON-ready figures, counts of what was taken for what, and the words that were wrong."""
+
+    figures: dict[str, Any]
+    confusion: Confusion
+    failures: list[Failure]
+
+
+def run_accuracy(
+    model: CLIP4STR,
+    weights: str | Path | None,
+    *,
+    suites: Sequence[str] | None = None,
+    data: Path | None = None,
+    words: int = SIZE,
+    out: Path | None = None,
+    tell: Callable[[str], object] = logger.info,
+) -> str:
+    """Measure and return the table; with `out`, write accuracy.json, accuracy.md and pictures into that folder.
+
+    The model must be in eval mode. weights: where it came from. suites: which to read; None means all, or none if
+    there is data. data: a folder of labelled pictures (see `labelled_words`). tell: is given the table's lines as they
+    are known, for a set takes its time.
+    Raises ValueError for an unknown suite, more words than a suite has or a folder that is not complete; RuntimeError
+    if the suites' fonts are not installed; OSError if `out` cannot be written.
+    """
+    names = suites or (tuple(SUITES) if data is None else ())
+    if unknown := [name for name in names if name not in SUITES]:
+        raise ValueError(f"there is no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
+    if data is not None and data.resolve().name in names:
+        raise ValueError(f"{data} bears the name of a suite that is to be read, too; rename it, or read one at a time")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    lines, measured = list(_HEAD), {}
+    for line in lines:
+        tell(line)
+    for one in _word_sets(names, words, data):
+        measured[one.name] = measure(model, one)
+        lines.append(markdown_row(one.name, measured[one.name].figures))
+        tell(lines[-1])
+    table = "\n".join(lines)
+    if out is not None:
+        report = {"suites": {name: one.figures for name, one in measured.items()}, "protocol": protocol(model, weights)}
+        _write(out / "accuracy.json", (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
+        _write(out / "accuracy.md", (table + "\n").encode())
+        _draw(measured, out)
+    return table
+
+
+def _word_sets(suites: Sequence[str], words: int, data: Path | None) -> Iterator[WordSet]:
+    """One after the other, so that memory holds the pictures of one."""
+    if data is not None:
+        crops, labels = labelled_words(data)
+        # "." and "..", too, are folders with a name.
+        yield WordSet(data.resolve().name, "labelled pictures", crops, labels, {})
+    for name in suites:
+        yield suite_words(name, words)
+
+
+def suite_words(name: str, words: int = SIZE) -> WordSet:
+    """The first `words` words of a suite. Raises as `suites.rendered` does; warns if it is not what it was."""
+    suite = rendered(name, words)
+    if suite.as_defined is False:
+        logger.warning(
+            "suite %s: the pictures are not those it was defined with (renderer, Pillow, OpenCV or fonts have "
+            "changed); figures of other states are not to be compared with these",
+            name,
+        )
+    return WordSet(name, SUITES[name].about, suite.crops, suite.labels, suite_checks(suite))
+
+
+def measure(model: CLIP4STR, words: WordSet) -> Measured:
+    """Read every word of a set, which must not be empty, and compare. The model must be in eval mode."""
+    answers = read_words(model, words.crops)
+    texts, labels = nfc(answers.texts), nfc(words.labels)
+    right = are_right(texts, labels)
+    confusion = count_confusion(texts, labels)
+    figures = {
+        "about": words.about,
+        **rounded(score_answers(answers, words.labels)),
+        "n": len(labels),
+        **words.checks,
+        "ece": round(calibration_error(answers.confidences, right), 4),
+        "bins": [asdict(row) for row in reliability(answers.confidences, right)],
+        "confusion": confusion.to_dict(),
+    }
+    read = zip(words.crops, labels, texts, nfc(answers.visual), answers.confidences, strict=True)
+    failures = [Failure(*word) for word, is_right in zip(read, right, strict=True) if not is_right]
+    figures["failures"] = [[one.label, one.answer, one.visual, round(one.confidence, 4)] for one in failures]
+    return Measured(figures, confusion, failures)
+
+
+def _draw(measured: Mapping[str, Measured], out: Path) -> None:
+    """confusion.png of all sets together, reliability.png, and failures-NAME.png of each set."""
+    total = Confusion()
+    for one in measured.values():
+        total.tones.update(one.confusion.tones)
+        total.qualities.update(one.confusion.qualities)
+    tables = total.to_dict()
+    _write(out / "confusion.png", png(draw_confusion(tables["tones"], tables["qualities"])))
+    _write(out / "reliability.png", png(draw_reliability({name: one.figures for name, one in measured.items()})))
+    for name, one in measured.items():
+        _write(out / f"failures-{name}.png", png(draw_gallery(one.failures, name)))
+
+
+def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
+    """What was measured with what. weights: the folder or file that the model came from, if it is local."""
+    device = next(model.parameters()).device
+    return {
+        "arch": model.config.arch,
+        **_weights(weights),
+        "normalisation": "NFC",
+        "dropped": 0,
+        "confidence": model.postprocessor.confidence,
+        "temperature": model.postprocessor.temperature,
+        "package": __version__,
+        "package_commit": _commit(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} ({platform.machine()})",
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+    }
+
+
+def _weights(weights: str | Path | None) -> dict[str, Any]:
+    """Name, SHA-256 and training commit of weights that were loaded; of an address on a hub, only the address."""
+    if weights is None or not Path(weights).exists():
+        return {"weights": None if weights is None else str(weights), "weights_sha256": None, "weights_commit": None}
+    path = Path(weights)
+    folder = path.parent if path.name == TENSOR_FILE else path
+    if is_weight_folder(folder):
+        card = read_card(folder)
+        return {"weights": folder.name, "weights_sha256": card.sha256[TENSOR_FILE], "weights_commit": card.commit}
+    checkpoint = path if path.is_file() else find_checkpoint(path)
+    return {"weights": checkpoint.name, "weights_sha256": sha256_of(checkpoint), "weights_commit": None}
+
+
+def _commit() -> str | None:
+    """Of the checkout this package lies in; None for an installed one."""
+    package = Path(__file__).parents[1]
+    if not (package.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(package.parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def markdown_row(name: str, figures: Mapping[str, Any]) -> str:
+    """A set's line of the table, in per cent."""
+    cells = [f"{100 * figures[key]:.1f} %" for key in COLUMNS.values()]
+    return f"| {name} | {figures['n']} | {' | '.join(cells)} |"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write under another name first: a reader sees the old file or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)

@@ -1,0 +1,236 @@
+"""Whole pages: which words a detector finds, how they are read, beside Tesseract on the same pages, in one run.
+
+`python -m clip4str_doctr.benchmark.pages [--seeds N] [--detectors rapidocr tesseract] [-o FILE]` writes JSON: a row per
+kind of page and reader, and the protocol. A word counts as found if a box of one's own has an IoU of 0.5 or more with
+its ink, both as straight boxes; as read, if besides the text there is the same, case and punctuation included. The
+CER is of the whole page's text, spaces and line breaks alike, in the order in which it was read: a wrong order of
+lines costs more than most wrong letters do.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import time
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from clip4str_doctr.benchmark.rendered_pages import RenderedPage, photographed, render_page
+from clip4str_doctr.boxes import enclosing_boxes
+from clip4str_doctr.detection import detector
+from clip4str_doctr.finders import TesseractWords
+from clip4str_doctr.lines import MARGIN
+from clip4str_doctr.lookup import find_weights
+from clip4str_doctr.training.validate import edit_distance
+from clip4str_doctr.weight_card import TENSOR_FILE, sha256_of
+
+__all__ = ["KINDS", "PageReading", "measure", "pages_of", "score_pages"]
+
+ARCH = "clip4str_vn_tiny"
+KINDS = ("clean 150 dpi", "clean 300 dpi", "photographed 150 dpi", "columns 150 dpi", "table 150 dpi")
+_IOU = 0.5
+
+Boxes = npt.NDArray[np.float64]  # (N, 4): xmin, ymin, xmax, ymax in pixels
+
+
+@dataclass(frozen=True)
+class PageReading:
+    """What a reader says of a page: boxes (N, 4) in pixels, their N words, the page's text, seconds by step."""
+
+    boxes: Boxes
+    words: list[str]
+    text: str
+    seconds: dict[str, float]
+
+
+class Reader:
+    """docTR's predictor with one of our detectors and the embedded model, timed by step."""
+
+    def __init__(self, name: str) -> None:
+        from doctr.models import recognition_predictor
+        from doctr.models.predictor import OCRPredictor
+
+        self.name = f"{name} + {ARCH}"
+        found: Any = detector(name)  # docTR's annotation asks for its own class, its code for what that does
+        self._predictor = OCRPredictor(found, recognition_predictor(ARCH, pretrained=True))
+        self._seconds: dict[str, float] = {}
+        self._time("detection", self._predictor.det_predictor)
+        self._time("recognition", self._predictor.reco_predictor)
+
+    def _time(self, step: str, module: torch.nn.Module) -> None:
+        started: list[float] = []
+        module.register_forward_pre_hook(lambda *_: started.append(time.perf_counter()))
+
+        def stop(*_: Any) -> None:
+            self._seconds[step] = time.perf_counter() - started.pop()
+
+        module.register_forward_hook(stop)
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> PageReading:
+        begin = time.perf_counter()
+        page = self._predictor([image]).pages[0]
+        whole = time.perf_counter() - begin
+        words = [word for block in page.blocks for line in block.lines for word in line.words]
+        height, width = image.shape[:2]
+        corners = np.array([word.geometry for word in words], np.float64).reshape(-1, 4)
+        seconds = {**self._seconds, "rest": whole - sum(self._seconds.values())}
+        return PageReading(
+            corners * (width, height, width, height), [word.value for word in words], page.render(), seconds
+        )
+
+
+class TesseractReader:
+    """Tesseract on its own: layout and reading in one."""
+
+    def __init__(self) -> None:
+        self._find = TesseractWords()
+        self.name = f"tesseract -l {self._find.language}"
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> PageReading:
+        begin = time.perf_counter()
+        rows = self._find.rows(image)
+        seconds = {"all": time.perf_counter() - begin}
+        lines: dict[tuple[str, ...], list[str]] = {}
+        for row in rows:
+            lines.setdefault(row.line, []).append(row.text)
+        boxes = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
+        return PageReading(
+            boxes, [row.text for row in rows], "\n".join(" ".join(words) for words in lines.values()), seconds
+        )
+
+
+def pages_of(kind: str, seeds: int) -> Iterator[RenderedPage]:
+    """Pages of one of `KINDS`, with seeds from 0. Raises ValueError for another kind."""
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    for seed in range(seeds):
+        if kind.startswith(("columns", "table")):
+            yield render_page(seed, "columns" if kind.startswith("columns") else "table", 150)
+        else:
+            page = render_page(seed, "text", 300 if "300" in kind else 150)
+            yield photographed(page, seed) if kind.startswith("photographed") else page
+
+
+def overlaps(first: Boxes, second: Boxes) -> npt.NDArray[np.float64]:
+    """Straight boxes (N, 4) and (M, 4) -> intersection over union (N, M)."""
+    corner = np.maximum(first[:, None, :2], second[None, :, :2])
+    opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    common = np.prod(np.clip(opposite - corner, 0, None), axis=2)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
+    return np.asarray(common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9), np.float64)
+
+
+def matches(truth: Boxes, found: Boxes) -> list[tuple[int, int]]:
+    """Pairs (number in truth, number in found) with an IoU of at least 0.5, best first, each number at most once."""
+    values = overlaps(truth, found)
+    pairs, used_truth, used_found = [], set(), set()
+    rows, columns = np.nonzero(values >= _IOU)
+    for place in np.argsort(-values[rows, columns], kind="stable"):
+        one, other = int(rows[place]), int(columns[place])
+        if one not in used_truth and other not in used_found:
+            pairs.append((one, other))
+            used_truth.add(one)
+            used_found.add(other)
+    return pairs
+
+
+def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) -> dict[str, Any]:
+    """Shares over all words of the pages; a word that is not found is not read either. Seconds are means by page."""
+    wanted = found = right = given = edits = symbols = 0
+    for page, reading in zip(pages, readings, strict=True):
+        pairs = matches(enclosing_boxes(np.stack([word.quad for word in page.words])), reading.boxes)
+        wanted, given, found = wanted + len(page.words), given + len(reading.words), found + len(pairs)
+        right += sum(_nfc(page.words[one].text) == _nfc(reading.words[other]) for one, other in pairs)
+        truth = _flat(page.text)
+        edits, symbols = edits + edit_distance(_flat(reading.text), truth), symbols + len(truth)
+    steps = readings[0].seconds
+    return {
+        "pages": len(pages),
+        "words": wanted,
+        "recall": round(found / wanted, 4),
+        "precision": round(found / max(given, 1), 4),
+        "word_accuracy": round(right / wanted, 4),
+        "cer": round(edits / symbols, 4),
+        "seconds_per_page": {step: round(float(np.mean([one.seconds[step] for one in readings])), 3) for step in steps},
+    }
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _flat(text: str) -> str:
+    return " ".join(_nfc(text).split())
+
+
+def measure(detectors: Sequence[str], seeds: int, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
+    """Rows for every kind of page and every reader, with the protocol. Raises RuntimeError if a detector is absent."""
+    readers: list[Any] = [*(Reader(name) for name in detectors), TesseractReader()]
+    rows = []
+    for kind in kinds:
+        pages = list(pages_of(kind, seeds))
+        for read in readers:
+            read(pages[0].image)  # warm-up: sessions and weights are made at the first page
+            rows.append({"kind": kind, "reader": read.name, **score_pages(pages, [read(page.image) for page in pages])})
+    return {"rows": rows, "protocol": _protocol(seeds)}
+
+
+def _protocol(seeds: int) -> dict[str, Any]:
+    return {
+        "pages": "clip4str_doctr.benchmark.rendered_pages: fonts and words that training never saw",
+        "seeds": list(range(seeds)),
+        "match": f"IoU >= {_IOU} of straight boxes, each box once; ground truth: ink of the word",
+        "word_accuracy": "of all words, cased, NFC, found and read",
+        "margin": MARGIN,
+        "weights": sha256_of(find_weights(ARCH) / TENSOR_FILE),
+        "commit": _commit(),
+        "versions": {name: _version(name) for name in ("clip4str-doctr", "python-doctr", "rapidocr", "torch")},
+        "device": f"CPU {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
+        "load": [round(value, 1) for value in os.getloadavg()],
+    }
+
+
+def _commit() -> str | None:
+    """The checkout's commit, None where there is no checkout."""
+    folder = Path(__file__).parent
+    done = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, encoding="ascii")
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="pages of every kind (default: 3)")
+    parser.add_argument("--detectors", nargs="+", default=["rapidocr", "tesseract"], metavar="NAME")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, metavar="KIND")
+    parser.add_argument("-o", "--out", type=Path, help="JSON file to write (default: standard output)")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error(f"--seeds must be at least 1, got {arguments.seeds}")
+    text = json.dumps(measure(arguments.detectors, arguments.seeds, arguments.kinds), ensure_ascii=False, indent=2)
+    if arguments.out is None:
+        print(text)
+        return
+    partial = arguments.out.with_name(arguments.out.name + ".partial")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

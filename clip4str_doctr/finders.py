@@ -1,0 +1,141 @@
+"""Text detectors of other packages as functions: page -> boxes. Each is optional and says what to install.
+
+They hold no open files or sessions until first used, so that predictors with them can be copied, pickled and moved.
+"""
+
+import csv
+import logging
+import shutil
+import subprocess
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from clip4str_doctr.boxes import Page
+
+__all__ = ["RapidOCRLines", "TesseractRow", "TesseractWords"]
+
+
+class RapidOCRLines:
+    """Lines found by RapidOCR's PP-OCR detector (ONNX Runtime, CPU), whose model lies in its wheel.
+
+    Its direction classifier spoils clean lines and its recogniser lacks most Vietnamese letters: only the detector
+    runs. Raises RuntimeError where rapidocr or onnxruntime is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._engine: Any = None
+        self._import()
+
+    @staticmethod
+    def _import() -> Any:
+        try:
+            import onnxruntime  # type: ignore[import-untyped]  # noqa: F401  # RapidOCR itself notices at the first page
+            from rapidocr import RapidOCR
+        except ImportError as error:
+            raise RuntimeError(
+                f"the detector rapidocr is not installed ({error}); type: pip install 'clip4str-doctr[detect]'"
+            ) from error
+        return RapidOCR
+
+    def __call__(self, page: Page) -> npt.NDArray[np.float64]:
+        """page (H, W, 3) uint8 RGB -> quads (N, 4, 2) of lines, in pixels.
+
+        RapidOCR sorts its boxes but not their scores, so the scores belong to no box and are left out.
+        """
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._make()
+            engine = self._engine
+            # As other OpenCV code, it takes arrays for BGR.
+            found = engine(np.ascontiguousarray(page[..., ::-1]), use_det=True, use_cls=False, use_rec=False)
+        if found.boxes is None:
+            return np.zeros((0, 4, 2))
+        return np.asarray(found.boxes, np.float64).reshape(-1, 4, 2)
+
+    def _make(self) -> Any:
+        # It logs to the console at "info" through handlers of its own, and warns of every page without text.
+        engine = self._import()(params={"Global.log_level": "error"})
+        logging.getLogger("RapidOCR").setLevel(logging.ERROR)
+        return engine
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]  # an ONNX session cannot be pickled; it is made again when needed
+
+    def __repr__(self) -> str:
+        return "RapidOCRLines()"
+
+
+@dataclass(frozen=True)
+class TesseractRow:
+    """A word of Tesseract's table: its straight box in pixels, confidence in 0..1, text, and its line."""
+
+    box: tuple[float, float, float, float]
+    score: float
+    text: str
+    line: tuple[str, ...]
+
+
+class TesseractWords:
+    """Words found by Tesseract's page layout analysis; what it reads in them is not used.
+
+    The program is called with the page on its standard input and answers a table: one call, no temporary files, and no
+    package between that would do the same. It reads with `vie` where that is installed, else with what there is.
+    Raises RuntimeError where the program is not installed or fails.
+    """
+
+    # Its boxes are tight around the ink; by how much they grow is in heights of the box.
+    MARGIN = 0.1
+
+    def __init__(self, program: str = "tesseract", seconds: float = 300) -> None:
+        self.program, self.seconds = program, seconds
+        if shutil.which(program) is None:
+            raise RuntimeError(
+                f"the program {program!r} is not installed; type: apt install tesseract-ocr tesseract-ocr-vie"
+            )
+        languages = self._run(["--list-langs"], b"").split("\n")[1:]
+        self.language = next((name for name in ("vie", "eng", *languages) if name and name in languages), None)
+        if self.language is None:
+            raise RuntimeError("tesseract has no language data; type: apt install tesseract-ocr-vie")
+
+    def __call__(self, page: Page) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """page (H, W, 3) uint8 RGB -> straight boxes (N, 4) of words in pixels, Tesseract's confidence (N,) in 0..1."""
+        rows = self.rows(page)
+        boxes = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
+        return boxes, np.array([row.score for row in rows], np.float64)
+
+    def rows(self, page: Page) -> list["TesseractRow"]:
+        """page (H, W, 3) uint8 RGB -> its words in Tesseract's order, with what it read in them."""
+        done, data = cv2.imencode(".ppm", np.ascontiguousarray(page[..., ::-1]))
+        assert done
+        table = self._run(["stdin", "stdout", "-l", str(self.language), "tsv"], data.tobytes())
+        found = []
+        for row in csv.DictReader(table.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE):
+            if row["level"] != "5" or not (row["text"] or "").strip():
+                continue
+            left, top, width, height = (float(row[key]) for key in ("left", "top", "width", "height"))
+            line = tuple(row[key] for key in ("block_num", "par_num", "line_num"))
+            score = min(max(float(row["conf"]) / 100, 0.0), 1.0)
+            found.append(TesseractRow((left, top, left + width, top + height), score, row["text"].strip(), line))
+        return found
+
+    def _run(self, arguments: list[str], data: bytes) -> str:
+        try:
+            done = subprocess.run([self.program, *arguments], input=data, capture_output=True, timeout=self.seconds)
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"{self.program} has not finished a page in {self.seconds} seconds") from error
+        if done.returncode:
+            message = done.stderr.decode("utf-8", "replace").strip()
+            raise RuntimeError(f"{self.program} failed with status {done.returncode}: {message}")
+        return done.stdout.decode("utf-8", "replace")
+
+    def __repr__(self) -> str:
+        return f"TesseractWords({self.program!r})"

@@ -1,0 +1,103 @@
+"""Which gaps of one line of text separate words: the likeliest cut of its sorted gaps into two kinds.
+
+Gaps are measured in heights of the letters' body (x-height, or cap height in capitals). Gaps between letters lie about
+a tenth of that, gaps between words are half of it and more; but fonts, sizes and justified text move both, so both
+kinds have a centre of their own in every line, near to where it usually is. The figures were fitted on 400 lines of
+the renderer's *training* fonts and words (80 families, scripts and fixed pitch among them): of lines of one word 90 %
+stay whole, of lines of two or three words 98.5 % of the words, of longer ones 97.9 %. With a fixed centre for the
+gaps between letters only 74 % of the single words do.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["word_gap"]
+
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Spacing:
+    """How gaps are spread, as natural logarithms of body heights.
+
+    letter, letter_spread, letter_line_spread: between letters: the usual centre, how gaps scatter within a line, and
+    how the centre does from line to line. word, ...: the same between words. share: of gaps that separate words.
+    touching: whether letters may touch. prior: logarithm of how usual such a line is.
+    """
+
+    letter: float
+    letter_spread: float
+    letter_line_spread: float
+    word: float
+    word_spread: float
+    word_line_spread: float
+    share: float
+    touching: bool
+    prior: float
+
+
+_PRINT = _Spacing(np.log(0.12), 0.3, 0.3, np.log(0.58), 0.22, 0.22, 0.18, True, 0.0)
+# "T H Ô N G   B Á O": letters as far apart as words are elsewhere, words still farther.
+_LETTER_SPACED = _Spacing(np.log(0.55), 0.22, 0.3, np.log(1.25), 0.25, 0.3, 0.18, False, -4.0)
+
+# Below this, gaps are a matter of one pixel.
+_LEAST = 0.06
+# Whatever the rest of the line looks like.
+_ALWAYS = 2.5
+# The runs of ink between the gaps of letter-spaced text are single letters; a joined word is wider, in body heights.
+_LETTER_WIDTH = 1.35
+_ENOUGH_LETTERS = 4
+
+
+def word_gap(gaps: _Floats, widths: _Floats) -> float:
+    """gaps (N,) between N + 1 runs of ink, widths (N + 1,) of the runs, in body heights -> the least gap of words.
+
+    Gaps beyond 2.5 always separate. A line without gaps has no words to separate: any answer fits.
+    """
+    inner = np.sort(np.log(np.maximum(gaps[gaps < _ALWAYS], _LEAST)))
+    if not len(inner):
+        return _ALWAYS
+    likelihood, limit = _best_cut(inner, _PRINT)
+    if len(inner) >= _ENOUGH_LETTERS and float(np.median(widths)) < _LETTER_WIDTH:
+        spaced, wider = _best_cut(inner, _LETTER_SPACED)
+        if spaced > likelihood:
+            limit = wider
+    return min(float(np.exp(limit)), _ALWAYS)
+
+
+def _best_cut(ordered: _Floats, kind: _Spacing) -> tuple[float, float]:
+    """Logarithms of gaps, ascending -> the likelihood of the best cut (logarithm), and the gap there (logarithm)."""
+    best = -np.inf, 0.0
+    count = len(ordered)
+    for cut in range(count + 1):
+        letters, words = ordered[:cut], ordered[cut:]
+        likelihood = kind.prior + _of_letters(letters, kind) + _of_words(words, kind)
+        if likelihood > best[0]:
+            low = ordered[cut - 1] if cut else ordered[0] - 0.3
+            high = ordered[cut] if cut < count else max(ordered[-1] + 0.3, kind.word)
+            best = likelihood, float(low + high) / 2
+    return best
+
+
+def _of_letters(gaps: _Floats, kind: _Spacing) -> float:
+    # Where letters touch now and then, that is as usual as a little air between them.
+    gaps = np.maximum(gaps, kind.letter - 0.3) if kind.touching else gaps
+    each = np.log(1 - kind.share) - np.log(kind.letter_spread)
+    return float(len(gaps) * each + _scatter(gaps, kind.letter, kind.letter_spread, kind.letter_line_spread))
+
+
+def _of_words(gaps: _Floats, kind: _Spacing) -> float:
+    each = np.log(kind.share) - np.log(kind.word_spread)
+    return float(len(gaps) * each + _scatter(gaps, kind.word, kind.word_spread, kind.word_line_spread))
+
+
+def _scatter(gaps: _Floats, usual: float, within: float, between: float) -> float:
+    """How likely gaps scatter so around the line's own centre, and that centre around the usual (logarithm)."""
+    if not len(gaps):
+        return 0.0
+    # The centre is between where it usually is and where these gaps are, as uncertain as each is.
+    prior, seen = 1 / between**2, 1 / within**2
+    centre = (usual * prior + float(gaps.sum()) * seen) / (prior + len(gaps) * seen)
+    return -0.5 * (float(np.sum(((gaps - centre) / within) ** 2)) + ((centre - usual) / between) ** 2)

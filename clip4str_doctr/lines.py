@@ -1,0 +1,221 @@
+"""A line of text -> its words, by the gaps in its own ink.
+
+Every line is warped upright, its ink is found whatever its colours and its light are (`ink`), its gaps are measured
+between runs of ink and judged by the gaps of this line (`gaps`). Word boxes follow the ink and grow by `MARGIN`.
+"""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from clip4str_doctr.boxes import Page, Quads
+from clip4str_doctr.gaps import word_gap
+from clip4str_doctr.ink import LINE_HEIGHT, PAD, Mask, Strip, ink_mask, row_slope, shear_of, strip_of
+
+__all__ = ["MARGIN", "cut", "words_of_line", "words_of_lines"]
+
+_Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+# By how much a word's box grows beyond its ink on every side, in heights of the line's letters without marks.
+MARGIN = 0.1
+
+# A line this many times as wide as high knows its own angle; others may stand askew by so much, in radians.
+_LONG = 6.0
+_ASKEW = 0.14
+
+
+def words_of_lines(page: Page, quads: Quads, margin: float = MARGIN) -> list[Quads]:
+    """`words_of_line` for every line of a page: a short line, whose own angle is uncertain, takes that of the long."""
+    return [words_of_line(page, quad, margin) for quad in _levelled(quads)]
+
+
+def _levelled(quads: Quads) -> Quads:
+    """quads (N, 4, 2) -> the same, short ones turned to the angle that long ones nearby have.
+
+    Detectors fit the smallest rectangle, and around "25 kg" that stands a few degrees askew. Long lines do not.
+    """
+    if len(quads) < 2:
+        return quads
+    along = (quads[:, 1] - quads[:, 0] + quads[:, 2] - quads[:, 3]) / 2
+    down = (quads[:, 3] - quads[:, 0] + quads[:, 2] - quads[:, 1]) / 2
+    length, height = np.linalg.norm(along, axis=1), np.maximum(np.linalg.norm(down, axis=1), 1e-6)
+    angle = np.arctan2(along[:, 1], along[:, 0])
+    long = length > _LONG * height
+    middles = quads.mean(axis=1)
+    levelled = quads.copy()
+    for number in np.flatnonzero(~long & (length > height)):
+        near = long & (np.abs(angle - angle[number]) < _ASKEW)
+        if not near.any():
+            continue
+        distance = np.linalg.norm(middles[near] - middles[number], axis=1)
+        target = float(np.median(angle[near][np.argsort(distance)[:5]]))
+        levelled[number] = _turned(quads[number], target)
+    return levelled
+
+
+def _turned(quad: npt.NDArray[np.float64], angle: float) -> npt.NDArray[np.float64]:
+    """The same rectangle around the same middle, at another angle."""
+    width = (np.linalg.norm(quad[1] - quad[0]) + np.linalg.norm(quad[2] - quad[3])) / 2
+    height = (np.linalg.norm(quad[3] - quad[0]) + np.linalg.norm(quad[2] - quad[1])) / 2
+    along = np.array([np.cos(angle), np.sin(angle)]) * width / 2
+    down = np.array([-np.sin(angle), np.cos(angle)]) * height / 2
+    return np.asarray(quad.mean(axis=0) + np.stack([-along - down, along - down, along + down, -along + down]))
+
+
+def words_of_line(page: Page, quad: npt.NDArray[np.float64], margin: float = MARGIN) -> Quads:
+    """page (H, W, 3) uint8, quad (4, 2) in pixels around one horizontal line -> words (N, 4, 2), left to right.
+
+    A word's quad follows the line's slope and is as high as its ink and the line's letters without marks, grown by
+    `margin` (in heights of these letters). Where there is no ink, or the quad stands upright (one letter, or text from
+    top to bottom), the line itself is the only word.
+    """
+    strip = strip_of(page, quad)
+    if strip is None:
+        return np.zeros((0, 4, 2))
+    sides = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
+    if sides[1] + sides[3] > 1.5 * (sides[0] + sides[2]):
+        return quad[None]
+    mask = ink_mask(strip.pixels)
+    slope = row_slope(mask)
+    if slope:
+        strip, mask = _follow(page, strip, mask, slope)
+    boxes = cut(mask, margin)
+    if not len(boxes):
+        return quad[None]
+    left, top, right, bottom = boxes.T
+    corners = np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(-1, 4, 2)
+    return np.clip(strip.on_page(corners), 0, (page.shape[1], page.shape[0]))
+
+
+def _follow(page: Page, strip: Strip, mask: Mask, slope: float) -> tuple[Strip, Mask]:
+    """The strip along the text, which sinks by `slope` rows a column; straight boxes around it are higher."""
+    height, width = mask.shape
+    rows, columns = np.nonzero(mask)
+    level = np.rint(rows - slope * (columns - width / 2)).astype(np.int64)
+    counts = np.bincount(np.clip(level, 0, height - 1), minlength=height).astype(np.float64)
+    top, bottom = _band(counts, 0.06)
+    left, right = float(PAD), float(width - PAD)
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
+    corners[:, 1] += slope * (corners[:, 0] - width / 2)
+    followed = strip_of(page, strip.on_page(corners))
+    if followed is None:
+        return strip, mask
+    return followed, ink_mask(followed.pixels)
+
+
+def _band(counts: npt.NDArray[np.float64], share: float) -> tuple[int, int]:
+    """First and last + 1 of the rows around the fullest that hold more than `share` of it, small breaks allowed."""
+    smooth = np.convolve(counts, (0.25, 0.5, 0.25), mode="same")
+    # Of the fuller rows, not of the fullest: the feet of "111" and the bars of "22" are one row of many.
+    full = smooth > share * np.percentile(smooth[smooth > 0.05 * smooth.max()], 70)
+    peak = int(np.argmax(smooth))
+    first = last = peak
+    while first > 0 and full[max(first - 3, 0) : first].any():
+        first -= 1
+    while last < len(full) - 1 and full[last + 1 : last + 4].any():
+        last += 1
+    while not full[first]:
+        first += 1
+    while not full[last]:
+        last -= 1
+    return first, last + 1
+
+
+def cut(mask: Mask, margin: float = MARGIN) -> npt.NDArray[np.float64]:
+    """Ink (H, W) of a strip -> boxes (N, 4) of its words in the strip: left, top, right, bottom; left to right."""
+    lean = shear_of(mask)
+    upright = _sheared(mask, lean) if lean else mask
+    core = mask[PAD:-PAD].sum(axis=1).astype(np.float64)
+    if not core.any():
+        return np.zeros((0, 4))
+    top, bottom = (PAD + row for row in _band(core, 0.42))
+    body = max(bottom - top, LINE_HEIGHT // 5)
+    labels, parts = _components(upright, top, bottom, body)
+    runs, run_of = _runs(labels, parts, top, bottom, body)
+    if not len(runs):
+        return np.zeros((0, 4))
+    gaps = np.maximum(runs[1:, 0] - np.maximum.accumulate(runs[:, 1])[:-1], 0) / body
+    limit = word_gap(gaps, (runs[:, 1] - runs[:, 0]) / body)
+    word_of_run = np.concatenate([[0], np.cumsum(gaps > limit)])
+    word_of = {part: int(word_of_run[run]) for part, run in run_of.items()}
+    return _around(word_of, labels, lean, (top, bottom), margin * body)
+
+
+def _sheared(mask: Mask, lean: float) -> Mask:
+    """Columns moved so that strokes stand upright; as many columns as before."""
+    height, width = mask.shape
+    move = np.array([[1, lean, -lean * height / 2], [0, 1, 0]], np.float64)
+    return np.asarray(cv2.warpAffine(mask.astype(np.uint8), move, (width, height), flags=cv2.INTER_NEAREST), np.bool_)
+
+
+def _components(mask: Mask, top: int, bottom: int, body: int) -> tuple[npt.NDArray[np.int32], dict[int, _Box]]:
+    """Labels (H, W), and the box of every component that belongs to the line: no specks, no rules, no neighbours."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    height, width = mask.shape
+    kept = {}
+    for number in range(1, count):
+        left, first, wide, high, area = (int(value) for value in stats[number])
+        right, last = left + wide, first + high
+        inside = min(last, bottom) - max(first, top)
+        speck = area < 0.012 * body * body or max(wide, high) < 0.12 * body
+        rule = (wide > 4 * body and high < 0.25 * body) or (inside > 0 and first == 0 and last == height)
+        neighbour = inside <= 0 and (first == 0 or last == height)
+        middle = (first + last) / 2
+        outside = inside <= 0 and not PAD - 0.12 * LINE_HEIGHT <= middle <= height - PAD + 0.12 * LINE_HEIGHT
+        edge = right <= PAD // 2 or left >= width - PAD // 2
+        if not (speck or rule or neighbour or outside or edge):
+            kept[number] = (left, first, right, last)
+    return np.asarray(labels, np.int32), kept
+
+
+def _runs(
+    labels: npt.NDArray[np.int32], parts: dict[int, _Box], top: int, bottom: int, body: int
+) -> tuple[npt.NDArray[np.float64], dict[int, int]]:
+    """Components -> left and right end (N, 2) of the runs of ink without a gap, and the run of every component.
+
+    What stands between top and bottom of the letters' body makes runs; marks above and tails below belong to the run
+    they overlap or are nearest to and widen it, so that a comma or a quote narrows the gap it stands in. What is
+    farther than a body height from every run, a bullet perhaps, is a run of its own.
+    """
+    wanted = np.zeros(int(labels.max()) + 1, np.bool_)
+    wanted[list(parts)] = True
+    columns = wanted[labels[top:bottom]].any(axis=0)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], columns.astype(np.int8), [0]])))
+    runs = [(float(left), float(right)) for left, right in edges.reshape(-1, 2)]
+    ends = [list(run) for run in runs]
+    run_of = {}
+    for part, (left, _, right, _) in parts.items():
+        overlaps = [min(right, run[1]) - max(left, run[0]) for run in runs]
+        nearest = int(np.argmax(overlaps)) if runs else -1
+        if nearest < 0 or overlaps[nearest] < -body:
+            runs.append((float(left), float(right)))
+            ends.append([float(left), float(right)])
+            nearest = len(runs) - 1
+        ends[nearest] = [min(ends[nearest][0], left), max(ends[nearest][1], right)]
+        run_of[part] = nearest
+    order = np.argsort([end[0] for end in ends], kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return np.array(ends, np.float64).reshape(-1, 2)[order], {part: int(place[run]) for part, run in run_of.items()}
+
+
+def _around(
+    word_of: dict[int, int], labels: npt.NDArray[np.int32], lean: float, band: tuple[int, int], margin: float
+) -> npt.NDArray[np.float64]:
+    """Boxes (N, 4) around the ink of the words, leaning strokes put back as they stood.
+
+    As high as the ink; only a hyphen or full stop alone, which would stand on no line, gets the letters' height.
+    """
+    owner = np.full(int(labels.max()) + 1, -1, np.int32)
+    owner[list(word_of)] = list(word_of.values())
+    rows, columns = np.nonzero(owner[labels] >= 0)
+    whose = owner[labels[rows, columns]]
+    where = columns - lean * (rows - labels.shape[0] / 2)
+    boxes = []
+    for word in sorted(set(word_of.values())):
+        mine = whose == word
+        top, bottom = rows[mine].min(), rows[mine].max() + 1
+        if bottom - top < 0.5 * (band[1] - band[0]):
+            top, bottom = min(top, band[0]), max(bottom, band[1])
+        boxes.append((where[mine].min() - margin, top - margin, where[mine].max() + 1 + margin, bottom + margin))
+    return np.array(boxes, np.float64).reshape(-1, 4)

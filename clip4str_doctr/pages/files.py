@@ -1,0 +1,88 @@
+"""Images and PDFs -> page pictures, one at a time: a book need not fit into memory."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pypdfium2 as pdfium
+
+from clip4str_doctr.images import IMAGE_SUFFIXES, UnreadableImageError, count_frames, find_images, open_image
+
+__all__ = ["PAGE_SUFFIXES", "UnreadablePdfError", "count_pages", "find_files", "is_pdf", "open_pages", "opened_pdf"]
+
+PAGE_SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
+
+POINTS_PER_INCH = 72
+# A page may declare any size; one of 5 x 5 m at 200 dpi would take 4.6 GB.
+_MOST_PIXELS = 100_000_000
+
+
+class UnreadablePdfError(UnreadableImageError):
+    """A file that is no PDF, is damaged, or wants a password."""
+
+
+def find_files(paths: Iterable[Path]) -> list[Path]:
+    """Files as given; of a folder, its images and PDFs in natural order. Raises FileNotFoundError."""
+    return find_images(paths, PAGE_SUFFIXES)
+
+
+def is_pdf(path: Path) -> bool:
+    """Whether the file says so itself, in its first kilobyte as readers of PDFs allow; its name does not matter.
+
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        return b"%PDF-" in file.read(1024)
+
+
+def count_pages(path: Path) -> int:
+    """Pages of a PDF or a TIFF, 1 for other images. Raises UnreadableImageError, OSError."""
+    if not is_pdf(path):
+        return count_frames(path)
+    with opened_pdf(path) as pdf:
+        return len(pdf)
+
+
+def open_pages(path: Path, *, dpi: float = 200) -> Iterator[npt.NDArray[np.uint8]]:
+    """The pages of a file, (H, W, 3) uint8 RGB each. dpi: resolution at which PDF pages are drawn.
+
+    Images are opened as `images.open_image` does. Raises UnreadableImageError, OSError.
+    """
+    if not is_pdf(path):
+        for frame in range(count_frames(path)):
+            yield open_image(path, frame)
+        return
+    with opened_pdf(path) as pdf:
+        for number in range(len(pdf)):
+            try:
+                pixels = _draw(pdf[number], dpi)
+            except pdfium.PdfiumError as error:
+                raise UnreadablePdfError(f"page {number + 1} cannot be drawn: {error}") from error
+            yield pixels
+
+
+@contextmanager
+def opened_pdf(path: Path) -> Iterator[pdfium.PdfDocument]:
+    """A PDF with at least one page, closed afterwards. Raises UnreadablePdfError."""
+    try:
+        pdf = pdfium.PdfDocument(path)
+    except pdfium.PdfiumError as error:
+        raise UnreadablePdfError(f"not a readable PDF: {error}") from error
+    try:
+        if not len(pdf):
+            raise UnreadablePdfError("not a readable PDF: it has no pages")
+        yield pdf
+    finally:
+        pdf.close()
+
+
+def _draw(page: pdfium.PdfPage, dpi: float) -> npt.NDArray[np.uint8]:
+    width, height = page.get_size()
+    scale = min(dpi / POINTS_PER_INCH, (_MOST_PIXELS / max(width * height, 1)) ** 0.5)
+    bitmap = page.render(scale=scale, rev_byteorder=True)
+    # The array looks into memory that is PDFium's.
+    pixels: npt.NDArray[np.uint8] = np.array(bitmap.to_numpy()[..., :3])
+    page.close()
+    return pixels

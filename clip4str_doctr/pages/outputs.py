@@ -1,0 +1,80 @@
+"""docTR documents -> text, JSON, hOCR and Markdown, with docTR's own exports where it has them."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+from xml.etree import ElementTree
+
+from doctr.io.elements import Document
+
+__all__ = ["WRITERS", "as_hocr", "as_json", "as_markdown", "as_text"]
+
+_XHTML = "http://www.w3.org/1999/xhtml"
+
+
+def as_text(document: Document) -> str:
+    """Blocks are parted by one empty line, pages by three, as docTR does; words of a line by a space."""
+    return document.render() + "\n"
+
+
+def as_json(document: Document) -> str:
+    """docTR's export; `doctr.io.Document.from_dict` of docTR 1.1 takes it back."""
+    return json.dumps(document.export(), ensure_ascii=False, indent=1, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """docTR 1.0 leaves numpy's scalars in its export."""
+    return value.item()
+
+
+def as_markdown(document: Document) -> str:
+    """A paragraph for each block, a thematic break between pages; what would be markup is escaped.
+
+    Not docTR 1.1's own Markdown: it puts a backslash before a digit that begins a line, where Markdown shows it.
+    """
+    return "\n\n---\n\n".join("\n\n".join(map(_paragraph, page.blocks)) for page in document.pages) + "\n"
+
+
+def _paragraph(block: Any) -> str:
+    lines = (re.sub(r"([\\`*_\[\]|#<>~$&])", r"\\\1", line.render()) for line in block.lines)
+    # A line that begins like a list or a heading is none.
+    return "\n".join(re.sub(r"^(\d*)([-+=]|(?<=\d)[.)])(?=\s|$)", r"\1\\\2", line) for line in lines)
+
+
+def as_hocr(document: Document) -> str:
+    """One hOCR file for all pages; docTR's export gives one for each, and numbers the elements of each from 1."""
+    ElementTree.register_namespace("", _XHTML)
+    whole: ElementTree.Element | None = None
+    for number, page in enumerate(document.pages, start=1):
+        # Written and parsed, as docTR sets the name space as if it were an attribute.
+        root = ElementTree.fromstring(page.export_as_xml()[0])
+        body = root.find(f"{{{_XHTML}}}body")
+        assert body is not None, "docTR's hOCR has a body"
+        for element in body.iter():
+            if element.get("class") == "ocr_page":
+                element.set("id", f"page_{number}")
+                element.set("title", element.get("title", "").replace("ppageno 0", f"ppageno {number - 1}"))
+            elif "id" in element.attrib:
+                element.set("id", f"page_{number}_{element.get('id')}")
+            if "title" in element.attrib:
+                # docTR 1.0 breaks these lines.
+                element.set("title", " ".join(element.get("title", "").split()))
+        if whole is None:
+            whole = root
+        else:
+            target = whole.find(f"{{{_XHTML}}}body")
+            assert target is not None
+            target.extend(body)
+    assert whole is not None, "a file has at least one page"
+    text = ElementTree.tostring(whole, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+
+
+# --format -> writer
+WRITERS: dict[str, Callable[[Document], str]] = {
+    "text": as_text,
+    "json": as_json,
+    "hocr": as_hocr,
+    "md": as_markdown,
+}

@@ -1,0 +1,236 @@
+"""Searchable PDFs: pictures of pages, or the pages of a PDF, under a layer of invisible text.
+
+Written with PDFium, which docTR brings, the way Chrome makes scanned PDFs searchable: one invisible text object for
+each word, stretched to its box, in a font without outlines. That font is made for the occasion with fontTools: one
+empty glyph half an em wide for each symbol that occurs. PDFium derives its table from glyphs to Unicode (ToUnicode).
+"""
+
+import ctypes
+import io
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pypdfium2 as pdfium
+import pypdfium2.raw as pdfium_c
+from doctr.io.elements import Page
+from PIL import Image
+
+from clip4str_doctr.images import open_image
+from clip4str_doctr.pages.files import POINTS_PER_INCH, is_pdf, opened_pdf
+from clip4str_doctr.pages.reading import words_of
+
+__all__ = ["MissingFontToolsError", "glyphless_font", "page_size", "searchable_pdf"]
+
+# In em. A font is as tall as from DESCENT to ASCENT, so a box of that height is exactly what a viewer selects.
+_ASCENT, _DESCENT, _ADVANCE = 0.8, 0.2, 0.5
+_UNITS_PER_EM = 1000
+
+# Between words of a line, in heights of their boxes. Poppler sees two words only where the gap is 0.15 or more,
+# whatever space stands between them, and boxes that were grown for the recogniser nearly touch.
+_LEAST_GAP = 0.2
+# Of its width a word gives at most this much on either side.
+_MOST_TRIMMED = 0.2
+
+_A4_LONG_SIDE = 297 / 25.4 * POINTS_PER_INCH
+# Cameras and screenshots declare 72 or 96, which is no size of anything.
+_LEAST_TRUSTED_DPI = 100
+
+
+class MissingFontToolsError(ImportError):
+    """fontTools is not installed."""
+
+
+def searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> None:
+    """source: the image or PDF that the pages were read from -> destination, a PDF with a text layer.
+
+    A PDF keeps its pages as they are, and words that its own text has already are not added again. Images become
+    pages in their printed size (see `page_size`), JPEG data untouched, other pixels without loss.
+    Raises MissingFontToolsError, UnreadableImageError, OSError.
+    """
+    symbols = {symbol for page in pages for word in words_of(page) for symbol in word.value}
+    font_file = glyphless_font(symbols | {" "})
+    if is_pdf(source):
+        with opened_pdf(source) as pdf, _loaded_font(pdf, font_file) as font:
+            for number, page in enumerate(pages):
+                target = pdf[number]
+                _add_layer(pdf, target, font, page)
+                target.close()
+            pdf.save(destination)
+        return
+    with closing(pdfium.PdfDocument.new()) as pdf, _loaded_font(pdf, font_file) as font:
+        for frame, page in enumerate(pages):
+            size = page_size(source, page.dimensions)
+            target = pdf.new_page(*size)
+            _add_picture(pdf, target, source, frame, size)
+            _add_layer(pdf, target, font, page)
+            target.close()
+        pdf.save(destination)
+
+
+def page_size(source: Path, dimensions: tuple[int, int]) -> tuple[float, float]:
+    """dimensions: (H, W) in pixels of an upright image -> (width, height) in points.
+
+    By the resolution that the file declares if it is 100 dpi or more; else its long side becomes that of A4.
+    """
+    with Image.open(source) as image:
+        declared = image.info.get("dpi", (0, 0))
+    height, width = dimensions
+    # Unequal resolutions are those of fax machines; an image that is turned has them exchanged, as rare as it is.
+    dpi = min(float(value) for value in declared)
+    scale = POINTS_PER_INCH / dpi if dpi >= _LEAST_TRUSTED_DPI else _A4_LONG_SIDE / max(dimensions)
+    return width * scale, height * scale
+
+
+def glyphless_font(symbols: Iterable[str]) -> bytes:
+    """A TrueType file with an empty glyph for each symbol, all half an em wide. Raises MissingFontToolsError."""
+    try:
+        from fontTools.fontBuilder import FontBuilder  # type: ignore[import-untyped]
+        from fontTools.pens.ttGlyphPen import TTGlyphPen  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingFontToolsError(
+            "a searchable PDF needs fontTools; type pip install 'clip4str-doctr[pdf]'"
+        ) from error
+    names = {ord(symbol): f"u{ord(symbol):05X}" for symbol in sorted(symbols)}
+    glyphs = [".notdef", *names.values()]
+    ascent, descent = round(_ASCENT * _UNITS_PER_EM), round(_DESCENT * _UNITS_PER_EM)
+    builder = FontBuilder(_UNITS_PER_EM, isTTF=True)
+    builder.setupGlyphOrder(glyphs)
+    builder.setupCharacterMap(names)
+    empty = TTGlyphPen(None).glyph()
+    builder.setupGlyf(dict.fromkeys(glyphs, empty))
+    builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (round(_ADVANCE * _UNITS_PER_EM), 0)))
+    builder.setupHorizontalHeader(ascent=ascent, descent=-descent)
+    builder.setupNameTable({"familyName": "Glyphless", "styleName": "Regular", "psName": "Glyphless"})
+    builder.setupOS2(sTypoAscender=ascent, sTypoDescender=-descent, usWinAscent=ascent, usWinDescent=descent)
+    builder.setupPost()
+    file = io.BytesIO()
+    builder.save(file)
+    return file.getvalue()
+
+
+@contextmanager
+def _loaded_font(pdf: pdfium.PdfDocument, font_file: bytes) -> Iterator[Any]:
+    data = (ctypes.c_uint8 * len(font_file)).from_buffer_copy(font_file)
+    font = pdfium_c.FPDFText_LoadFont(pdf, data, len(font_file), pdfium_c.FPDF_FONT_TRUETYPE, True)
+    if not font:
+        raise RuntimeError("PDFium does not take the font without outlines; please report this")
+    try:
+        yield font
+    finally:
+        pdfium_c.FPDFFont_Close(font)
+
+
+def _add_picture(
+    pdf: pdfium.PdfDocument, target: pdfium.PdfPage, source: Path, frame: int, size: tuple[float, float]
+) -> None:
+    picture = pdfium.PdfImage.new(pdf)
+    if _is_plain_jpeg(source):
+        picture.load_jpeg(source, inline=True)
+    else:
+        pixels = open_image(source, frame)
+        grey = bool((pixels == pixels[..., :1]).all())
+        bitmap = pdfium.PdfBitmap.from_pil(Image.fromarray(pixels[..., 0] if grey else pixels))
+        picture.set_bitmap(bitmap)
+        bitmap.close()
+    picture.set_matrix(pdfium.PdfMatrix().scale(*size))
+    target.insert_obj(picture)
+    target.gen_content()
+
+
+def _is_plain_jpeg(source: Path) -> bool:
+    """Whether a PDF shows the file's data as we opened them: no EXIF orientation, no inverted CMYK."""
+    with Image.open(source) as image:
+        upright = image.getexif().get(0x0112, 1) == 1
+        return image.format == "JPEG" and image.mode in {"L", "RGB"} and upright
+
+
+def _add_layer(pdf: pdfium.PdfDocument, target: pdfium.PdfPage, font: Any, page: Page) -> None:
+    to_page = _relative_to_points(target)
+    own_text = target.get_textpage()
+    for block in page.blocks:
+        for line in block.lines:
+            corners = np.array([_corners(word.geometry) for word in line.words]) @ to_page[:2] + to_page[2]
+            for word, place in zip(line.words, _parted(corners), strict=True):
+                if not _has_text(own_text, place):
+                    pdfium_c.FPDFPage_InsertObject(target, _text_object(pdf, font, word.value, place))
+    own_text.close()
+    target.gen_content()
+
+
+def _has_text(own_text: pdfium.PdfTextPage, corners: npt.NDArray[np.float64]) -> bool:
+    """Whether the page itself has text in the middle of these corners: a scan may bear a stamp or a page number."""
+    if not own_text.count_chars():
+        return False
+    middle = corners.mean(0)
+    (left, bottom), (right, top) = (0.75 * corner + 0.25 * middle for corner in (corners.min(0), corners.max(0)))
+    return bool(own_text.get_text_bounded(left, bottom, right, top).strip())
+
+
+def _text_object(pdf: pdfium.PdfDocument, font: Any, value: str, corners: npt.NDArray[np.float64]) -> Any:
+    text = pdfium_c.FPDFPageObj_CreateTextObj(pdf, font, 1.0)
+    # The space parts words for readers that do not look at positions.
+    encoded = (value + " ").encode("utf-16-le") + b"\0\0"
+    symbols = (ctypes.c_ushort * (len(encoded) // 2)).from_buffer_copy(encoded)
+    matrix = pdfium_c.FS_MATRIX(*_text_matrix(corners, len(value)))
+    done = (
+        pdfium_c.FPDFText_SetText(text, symbols)
+        and pdfium_c.FPDFTextObj_SetTextRenderMode(text, pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE)
+        and pdfium_c.FPDFPageObj_SetMatrix(text, matrix)
+    )
+    if not done:
+        raise RuntimeError(f"PDFium does not take the word {value!r}; please report this")
+    return text
+
+
+def _relative_to_points(target: pdfium.PdfPage) -> npt.NDArray[np.float64]:
+    """(3, 2): rows are what x, y and the origin of the upright picture, in 0..1 from the top left, are on the page.
+
+    PDFium knows how the page is turned and cropped; its pixels are whole numbers, so the picture is a large one.
+    """
+    side = 1 << 20
+    points = []
+    for x, y in ((0, 0), (side, 0), (0, side)):
+        page_x, page_y = ctypes.c_double(), ctypes.c_double()
+        pdfium_c.FPDF_DeviceToPage(target, 0, 0, side, side, 0, x, y, page_x, page_y)
+        points.append((page_x.value, page_y.value))
+    origin, right, down = np.array(points)
+    return np.array([right - origin, down - origin, origin])
+
+
+def _corners(geometry: Any) -> npt.NDArray[np.float64]:
+    """docTR's box ((x0, y0), (x1, y1)) or polygon -> (4, 2): top left, top right, bottom right, bottom left."""
+    points = np.asarray(geometry, dtype=np.float64)
+    if len(points) == 4:
+        return points
+    (x0, y0), (x1, y1) = points
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+
+
+def _parted(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(N, 4, 2) words of a line, in points -> the same, trimmed where the gap to the next is too narrow to be seen."""
+    along = (corners[:, 1] - corners[:, 0] + corners[:, 2] - corners[:, 3]) / 2
+    heights = np.linalg.norm(corners[:, 0] - corners[:, 3], axis=1)
+    widths = np.maximum(np.linalg.norm(along, axis=1), 1e-6)
+    parted = corners.copy()
+    for left, right in itertools.pairwise(range(len(corners))):
+        direction = along[left] / widths[left]
+        gap = float((corners[right, [0, 3]].mean(0) - corners[left, [1, 2]].mean(0)) @ direction)
+        lack = _LEAST_GAP * max(heights[left], heights[right]) - gap
+        if lack > 0:
+            parted[left, 1:3] -= direction * min(lack / 2, _MOST_TRIMMED * widths[left])
+            parted[right, [0, 3]] += direction * min(lack / 2, _MOST_TRIMMED * widths[right])
+    return parted
+
+
+def _text_matrix(corners: npt.NDArray[np.float64], symbols: int) -> tuple[float, ...]:
+    """Text of size 1 with that many symbols -> the parallelogram of three of the corners, in points."""
+    top_left, _, bottom_right, bottom_left = corners
+    along = (bottom_right - bottom_left) / (symbols * _ADVANCE)
+    up = (top_left - bottom_left) / (_ASCENT + _DESCENT)
+    baseline = bottom_left + _DESCENT * up
+    return (*along, *up, *baseline)

@@ -1,0 +1,103 @@
+"""docTR's recognition predictor, reading a wide crop word by word where that is the more certain answer.
+
+A detector that overlooks a space gives two words as one crop, which is squashed until its letters are slivers, and of
+which at most 25 symbols can be read in one pass. Such a crop is cut in the middle of the gaps between its words (see
+`lines`), so that no ink is lost; the pieces are read on their own and joined without a space, since the alphabet has
+none. Not every gap parts two words: of the two answers, whole and joined, the one that is more certain per symbol is
+given. docTR's own way, overlapping pieces of fixed width whose strings are merged, is measured beside it in
+`benchmark/wide_crops.py`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from doctr.models.recognition.predictor import RecognitionPredictor
+
+from clip4str_doctr.boxes import enclosing_boxes
+from clip4str_doctr.lines import words_of_line
+from clip4str_doctr.preprocess import to_uint8
+
+__all__ = ["WIDE_FROM", "WideCropPredictor", "cut_at_gaps"]
+
+# Width / height from which a crop is looked at for gaps: chosen with benchmark/wide_crops.py.
+WIDE_FROM = 3.0
+
+Crop = npt.NDArray[Any]
+
+
+class WideCropPredictor(RecognitionPredictor):
+    """docTR's `RecognitionPredictor`, with a second way to deal with wide crops.
+
+    pre_processor, model: as for docTR's. split_wide_crops: docTR's own way, from 8:1 on. cut_at_gaps: crops wider than
+    `wide_from` heights are read whole and cut between their words, and the more certain answer counts. The confidence
+    of a joined answer follows the model's kind: the product of its pieces, the least of them, or their mean by symbols.
+    Both are attributes that may be changed at any time; set one of them at most.
+    """
+
+    def __init__(
+        self,
+        pre_processor: Any,
+        model: Any,
+        *,
+        split_wide_crops: bool = False,
+        cut_at_gaps: bool = False,
+        wide_from: float = WIDE_FROM,
+    ) -> None:
+        super().__init__(pre_processor, model, split_wide_crops=split_wide_crops)
+        self.cut_at_gaps = cut_at_gaps
+        self.wide_from = wide_from
+
+    def forward(self, crops: Sequence[Crop], **kwargs: Any) -> list[tuple[str, float]]:
+        """crops: as docTR's predictor takes them -> one (text, confidence) for each."""
+        answers: list[tuple[str, float]] = super().forward(crops, **kwargs)
+        if not self.cut_at_gaps:
+            return answers
+        cut = {number: cut_at_gaps(crop, self.wide_from) for number, crop in enumerate(crops)}
+        cut = {number: parts for number, parts in cut.items() if len(parts) > 1}
+        pieces = iter(super().forward([piece for parts in cut.values() for piece in parts], **kwargs))
+        for number, parts in cut.items():
+            words = [next(pieces) for _ in parts]
+            if self._certainty(words) > self._certainty([answers[number]]):
+                answers[number] = self._join(words)
+        return answers
+
+    @property
+    def _kind(self) -> str:
+        # A model of another package may come with docTR's own postprocessor, whose confidence is a mean.
+        return getattr(self.model.postprocessor, "confidence", "mean")
+
+    def _join(self, words: list[tuple[str, float]]) -> tuple[str, float]:
+        text, confidences = "".join(word for word, _ in words), [confidence for _, confidence in words]
+        if self._kind == "product":
+            return text, math.prod(confidences)
+        if self._kind == "min":
+            return text, min(confidences)
+        return text, sum(len(word) * confidence for word, confidence in words) / max(len(text), 1)
+
+    def _certainty(self, words: list[tuple[str, float]]) -> float:
+        """What answers of unlike lengths are compared by: a product of more factors is smaller, so its mean factor."""
+        text, confidence = self._join(words)
+        return float(confidence ** (1 / (len(text) + len(words)))) if self._kind == "product" else confidence
+
+
+def cut_at_gaps(crop: Crop, wide_from: float = WIDE_FROM) -> list[Crop]:
+    """crop (H, W, 3) -> its words from left to right, views of all its columns; the crop itself where it is one word.
+
+    What is no picture is passed on: the preprocessor says what is wrong with it.
+    """
+    if crop.ndim != 3 or crop.shape[2] != 3 or 0 in crop.shape or crop.shape[1] <= wide_from * crop.shape[0]:
+        return [crop]
+    pixels = to_uint8(crop)
+    if pixels.dtype != np.uint8:
+        return [crop]
+    height, width = crop.shape[:2]
+    whole = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    boxes = enclosing_boxes(words_of_line(pixels, whole, margin=0.0))
+    if len(boxes) < 2:
+        return [crop]
+    middles = [round((one[2] + other[0]) / 2) for one, other in zip(boxes, boxes[1:], strict=False)]
+    edges = [0, *middles, width]
+    return [crop[:, left:right] for left, right in zip(edges, edges[1:], strict=False) if right > left]

@@ -1,0 +1,140 @@
+"""A user's own words in a training run: held-back validation, light augmentation, mixed with rendered words."""
+
+import csv
+import hashlib
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clip4str_doctr.charset import Charset
+from clip4str_doctr.config import ModelConfig
+from clip4str_doctr.training.data import Samples, SamplesFactory
+from clip4str_doctr.training.datasets import CheckedWords, DatasetError, LeftOut, Word, check_words
+from clip4str_doctr.training.recipe import WordsRecipe
+
+LEFT_OUT = "left_out.tsv"
+
+
+@dataclass(frozen=True)
+class OwnWords:
+    """Words to train on and words to watch; sha256 of all of them, by which a resumed run knows them again."""
+
+    train: list[Word]
+    val: list[Word]
+    left_out: list[LeftOut]
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """What checkpoints remember of them."""
+        return {"sha256": self.sha256, "train": len(self.train), "val": len(self.val)}
+
+
+def own_words(recipe: WordsRecipe, config: ModelConfig, strict: bool = False) -> OwnWords | None:
+    """The recipe's data sets, checked and divided; None if it names none.
+
+    strict: refuse data sets with words that cannot be used instead of leaving those out.
+    Raises DatasetError for what `check_words` does, and if nothing is left to train on or to watch.
+    """
+    if not recipe.train:
+        return None
+    charset, max_symbols = Charset(config.symbols), config.decode.max_symbols
+    trained = check_words(recipe.train, charset, max_symbols)
+    watched = check_words(recipe.val, charset, max_symbols) if recipe.val else CheckedWords([], [], "")
+    left_out = [*trained.left_out, *watched.left_out]
+    if strict and left_out:
+        first = left_out[0]
+        raise DatasetError(
+            f"{len(left_out)} words cannot be used; the first: {first.folder}, {first.name}, {first.label!r}: "
+            f"{first.reason}. Correct them, or leave --strict-labels out to train without them"
+        )
+    if recipe.val:
+        train, val = trained.words, watched.words
+    else:
+        train, val = hold_back(trained.words, recipe.val_share, recipe.val_words)
+    if not train or not val:
+        raise DatasetError(
+            f"{len(trained.words)} words with {len({word.label for word in trained.words})} different labels are too "
+            "few to hold some back for validation; give a data set of its own with --val"
+        )
+    sha256 = hashlib.sha256(f"{trained.sha256} {watched.sha256}".encode()).hexdigest()
+    return OwnWords(train, val, left_out, sha256)
+
+
+def hold_back(words: Sequence[Word], share: float, most: int) -> tuple[list[Word], list[Word]]:
+    """-> words to train on, words held back: a `share` of them, `most` at the most.
+
+    All words of one label go to the same side. Which labels are held back depends on the labels alone, so a data set
+    may be copied, put in another order, or grow.
+    """
+    wanted = min(max(round(len(words) * share), 1), most)
+    count: dict[str, int] = {}
+    for word in words:
+        count[word.label] = count.get(word.label, 0) + 1
+    held: set[str] = set()
+    taken = 0
+    for label in sorted(count, key=lambda label: hashlib.sha256(label.encode()).digest()):
+        if taken >= wanted:
+            break
+        held.add(label)
+        taken += count[label]
+    return [word for word in words if word.label not in held], [word for word in words if word.label in held]
+
+
+def write_left_out(left_out: Sequence[LeftOut], out: Path) -> None:
+    """Every word that is left out, as a table in the run's folder; no file if there is none."""
+    if not left_out:
+        return
+    partial = out / f"{LEFT_OUT}.partial"
+    with open(partial, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter="\t")
+        table.writerow(("folder", "name", "label", "reason"))
+        table.writerows((one.folder, one.name, one.label, one.reason) for one in left_out)
+    os.replace(partial, out / LEFT_OUT)
+
+
+class OwnAmongRendered:
+    """Samples of which every 1/share-th is the next of the user's words; the others are rendered.
+
+    Every epoch sees each word once, in an order of its own. As all samples, one depends on its index alone.
+    """
+
+    def __init__(self, words: Sequence[Word], recipe: WordsRecipe, seed: int, rendered: Samples) -> None:
+        self.words, self.recipe, self.seed, self.rendered = words, recipe, seed, rendered
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
+        number = int(index * self.recipe.share)
+        if int((index + 1) * self.recipe.share) == number:
+            return self.rendered.sample(index)
+        epoch, place = divmod(number, len(self.words))
+        if self._order[0] != epoch:
+            order = list(range(len(self.words)))
+            random.Random(f"own words {self.seed} {epoch}").shuffle(order)
+            self._order = (epoch, order)
+        word = self.words[self._order[1][place]]
+        crop = word.crop()
+        if random.Random(f"augment {self.seed} {index}").random() < self.recipe.augment:
+            # Imported when first needed: it loads OpenCV.
+            from clip4str_doctr.training.augment import augment
+
+            crop = augment(crop, np.random.default_rng([self.seed, index]))
+        return crop, word.label
+
+
+@dataclass(frozen=True)
+class OwnWordsFactory:
+    """A SamplesFactory whose training samples are mixed with the user's words. May be pickled, as workers need it."""
+
+    own: OwnWords
+    recipe: WordsRecipe
+    rendered: SamplesFactory
+
+    def __call__(self, style: str, split: str, seed: int) -> Samples:
+        samples = self.rendered(style, split, seed)
+        return samples if split == "val" else OwnAmongRendered(self.own.train, self.recipe, seed, samples)

@@ -1,0 +1,94 @@
+"""The styles "sign" and "page": which words, which faces, how high; and the picture from them."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from clip4str_doctr.training.synth.families import FONTS_VARIABLE, Family, Kind, street_families
+from clip4str_doctr.training.synth.fonts import Face
+from clip4str_doctr.training.synth.legibility import has_faint_dots
+from clip4str_doctr.training.synth.pages import PAGE_HEIGHTS, render_page
+from clip4str_doctr.training.synth.selection import Selection
+from clip4str_doctr.training.synth.signs import SIGN_HEIGHTS, render_sign
+from clip4str_doctr.training.synth.vocabularies import document_mixture, street_mixture
+from clip4str_doctr.training.synth.words import WordSource
+
+__all__ = ["Engine"]
+
+_KINDS: tuple[tuple[float, Kind], ...] = ((0.40, "text"), (0.78, "display"), (0.90, "script"), (1.0, "hand"))
+# Decrees are set in Times New Roman, letters in it or in Arial: these have their shapes or come near.
+_TIMES = ("stix-general", "tex-gyre-termes", "tinos")
+_ARIAL = ("arimo", "carlito", "noto-sans", "open-sans", "roboto", "tex-gyre-heros")
+_LEAST_SCRIPT_HEIGHT = 18.0  # pixels; hairlines are lost below
+
+
+class Engine:
+    """Street and page pictures of one split. Raises RuntimeError if selected families, or all, are not installed."""
+
+    def __init__(
+        self, style: Literal["sign", "page"], split: Literal["train", "val"], seed: int, selection: Selection
+    ) -> None:
+        self.style, self.selection = style, selection
+        self.words = WordSource(split, seed, street_mixture if style == "sign" else document_mixture)
+        families = street_families(split)
+        wanted = selection.families or tuple(families)
+        if missing := [name for name in wanted if name not in families]:
+            raise RuntimeError(
+                f"the {split} split has no font families {missing}; type: pip install clip4str-doctr[train], or name a "
+                f"folder that has them in {FONTS_VARIABLE}"
+            )
+        chosen = [families[name] for name in families if name in wanted]
+        self._by_kind = {kind: [one for one in chosen if one.kind == kind] or chosen for _, kind in _KINDS}
+        self._formal = [[one for one in chosen if one.name in names] for names in (_TIMES, _ARIAL)]
+
+    def sample(self, rng: np.random.Generator, index: int) -> tuple[npt.NDArray[np.uint8], str]:
+        """-> crop (H, W, 3) uint8 RGB, C-contiguous, 8..200 px high; label of 1..25 symbols."""
+        label = self.words.draw(rng)
+        if self.selection.labels is not None:
+            # The drawn one is thrown away, so that the picture's chances do not depend on who chose the label.
+            label = self.selection.labels[index]
+        family = self._sign_family(rng) if self.style == "sign" else self._page_family(rng)
+        if family.capitals_only:
+            label = label.upper()
+        elif family.kind == "script" and len(label) > 1 and label.isupper() and rng.random() < 0.85:
+            label = label.capitalize()
+        face = _face(rng, family, 0.68 if self.style == "sign" else 0.25)
+        if not face.drawn_marks and has_faint_dots(face, label):
+            face = replace(face, drawn_marks=True)  # the dots of hairline faces cannot be seen
+        draw = rng.random()
+        if self.style == "page":
+            least, most = self.selection.heights or PAGE_HEIGHTS
+            height = least * (most / least) ** (0.1 + 0.9 * draw)
+            return render_page(rng, label, face, height, lambda: self.words.frequent(rng)), label
+        least, most = self.selection.heights or SIGN_HEIGHTS
+        # Crops of 20 to 60 pixels are the rule, both ends are rare.
+        middle = 0.5 + (draw - 0.5) * (0.55 if rng.random() < 0.75 else 1.0)
+        height = least * (most / least) ** (draw if self.selection.heights else middle)
+        if family.kind == "script" and not self.selection.heights:
+            height = max(height, _LEAST_SCRIPT_HEIGHT)
+        return render_sign(rng, label, face, height, lambda: self.words.frequent(rng)), label
+
+    def _sign_family(self, rng: np.random.Generator) -> Family:
+        draw = rng.random()
+        families = self._by_kind[next(kind for share, kind in _KINDS if draw < share)]
+        return families[int(rng.random() * len(families))]
+
+    def _page_family(self, rng: np.random.Generator) -> Family:
+        draw, times, arial = rng.random(), *self._formal
+        if draw < 0.45 and times:
+            families = times
+        elif draw < 0.65 and arial:
+            families = arial
+        else:
+            families = self._by_kind["text" if draw < 0.97 else "display"]
+        return families[int(rng.random() * len(families))]
+
+
+def _face(rng: np.random.Generator, family: Family, bold_share: float) -> Face:
+    """Within a family: signs are bold, print is regular, few are italic."""
+    italic, bold = rng.random() < 0.14, rng.random() < bold_share
+    fitting = [face for face in family.faces if face.italic == italic and (face.weight >= 600) == bold]
+    faces = fitting or family.faces
+    return faces[int(rng.random() * len(faces))]

@@ -1,0 +1,68 @@
+"""Which letters a face does not tell apart: marks that it draws as nothing, or a wrong glyph under a right code.
+
+A declared and mapped letter may still be drawn wrongly, and a picture of it teaches, and measures, nonsense.
+"""
+
+import itertools
+import unicodedata
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
+from clip4str_doctr.training.synth.fonts import Face, load_face
+
+__all__ = ["confused_letters", "has_faint_dots"]
+
+_EM = 60  # pixels
+# Ink in pixels, of an em of 60: a dot of 2.8 pixels across, which is less than one pixel at the size of running text.
+_LEAST_DIFFERENCE = 8.0
+_DOT = "\u0323"
+_DOTTED = frozenset(symbol for symbol in VIETNAMESE_SYMBOLS if _DOT in unicodedata.normalize("NFD", symbol))
+
+
+@lru_cache(maxsize=1024)
+def confused_letters(face: Face) -> frozenset[str]:
+    """Letters of the alphabet that this face draws, but for less ink than a speck, like another of the same base.
+
+    Upper and lower case are compared apart: their likeness (o, O) is no fault of a face.
+    """
+    font = load_face(face, _EM)
+    confused: set[str] = set()
+    for letters in _by_base().values():
+        drawn = [(letter, _drawn(font, letter)) for letter in letters]
+        for (one, ink), (other, other_ink) in itertools.combinations(drawn, 2):
+            if np.abs(ink - other_ink).sum() / 255 < _LEAST_DIFFERENCE:
+                confused |= {one, other}
+    return frozenset(confused)
+
+
+def has_faint_dots(face: Face, word: str) -> bool:
+    """Whether the face draws the dot under some letter of the word with less ink than a speck; quick."""
+    return any(_faint_dot(face, letter) for letter in word if letter in _DOTTED)
+
+
+@lru_cache(maxsize=1 << 15)
+def _faint_dot(face: Face, letter: str) -> bool:
+    font = load_face(face, _EM)
+    bare = unicodedata.normalize("NFC", unicodedata.normalize("NFD", letter).replace(_DOT, ""))
+    areas = [_drawn(font, one)[_EM + 3 * _EM // 4 + 2 :].sum() / 255 for one in (letter, bare)]
+    return bool(areas[0] - areas[1] < _LEAST_DIFFERENCE)
+
+
+@lru_cache(maxsize=1)
+def _by_base() -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for letter in dict.fromkeys(symbol for symbol in VIETNAMESE_SYMBOLS if symbol.isalpha()):
+        base = unicodedata.normalize("NFD", letter.replace("đ", "d").replace("Đ", "D"))[0]
+        groups.setdefault(base, []).append(letter)
+    return groups
+
+
+def _drawn(font: ImageFont.FreeTypeFont, letter: str) -> npt.NDArray[np.int32]:
+    """Ink 0..255 on a canvas that holds any letter with its marks, all on one baseline and from one left edge."""
+    canvas = Image.new("L", (2 * _EM, 2 * _EM + _EM // 2))
+    ImageDraw.Draw(canvas).text((_EM // 3, _EM + 3 * _EM // 4), letter, fill=255, font=font, anchor="ls")
+    return np.asarray(canvas, np.int32)

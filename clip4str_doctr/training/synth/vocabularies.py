@@ -1,0 +1,168 @@
+"""What signs say, and what pages say: two mixtures for `WordSource`, beside its own for all purposes."""
+
+import numpy as np
+
+from clip4str_doctr.training.synth.words import NUMBERS, Draw, Mixture, WordSource, general_mixture, place_tone
+
+__all__ = ["document_mixture", "street_mixture"]
+
+_EDGES = "\"'()[]<>.,:;!?*/-"
+_TRADE = ("Co", "Bros", "Shop", "Mart", "Food", "Land", "Home", "Hair", "Spa", "Tour", "Auto", "Tech")
+
+
+def street_mixture(words: WordSource) -> Mixture:
+    """Shop signs, menus, banners, plates, phones: capitals mostly, little punctuation."""
+
+    def lexical(name: str, uniform: bool) -> Draw:
+        draw = words.uniform if uniform else words.frequent
+        return lambda rng: _on_a_sign(rng, draw(rng, name).strip(_EDGES))
+
+    rest = _scaled(general_mixture(words), 0.13)
+    numbers = (
+        ("number", 0.05),
+        ("phone", 0.055),
+        ("price", 0.05),
+        ("plate", 0.015),
+        ("date", 0.01),
+        ("percentage", 0.01),
+    )
+    return [
+        (0.25, lexical("street", True)),
+        (0.10, lexical("signs", True)),
+        (0.10, lexical("tokens", False)),
+        (0.11, lexical("syllables", True)),
+        (0.06, lexical("names", True)),
+        (0.06, lexical("places", True)),
+        *((share, NUMBERS[name]) for name, share in numbers),
+        (0.025, _house_number),
+        (0.015, _trade_name),
+        *rest,
+    ]
+
+
+def document_mixture(words: WordSource) -> Mixture:
+    """Decrees, letters, tables: running text with its punctuation, headings, numbers of paper."""
+
+    def running(name: str, uniform: bool) -> Draw:
+        draw = words.uniform if uniform else words.frequent
+
+        def label(rng: np.random.Generator) -> str:
+            word = draw(rng, name)
+            if rng.random() < 0.3:
+                word = place_tone(word, "old" if rng.random() < 0.6 else "new")
+            if rng.random() < 0.16:
+                word = word.upper()
+            elif rng.random() < 0.15:
+                word = word[:1].upper() + word[1:]
+            return _in_a_sentence(rng, word)
+
+        return label
+
+    rest = _scaled(general_mixture(words), 0.15)
+    numbers = (("number", 0.06), ("date", 0.05), ("price", 0.03), ("percentage", 0.01), ("phone", 0.01))
+    return [
+        (0.30, running("tokens", False)),
+        (0.20, running("document", True)),
+        (0.12, running("syllables", True)),
+        (0.03, running("names", True)),
+        (0.03, running("places", True)),
+        *((share, NUMBERS[name]) for name, share in numbers),
+        (0.06, _reference),
+        (0.04, _item),
+        *rest,
+    ]
+
+
+def _scaled(mixture: Mixture, share: float) -> Mixture:
+    total = sum(weight for weight, _ in mixture)
+    return [(weight * share / total, draw) for weight, draw in mixture]
+
+
+def _on_a_sign(rng: np.random.Generator, word: str) -> str:
+    """Case and tone placement of signs; a quote, a colon or a mark of exclamation now and then."""
+    if rng.random() < 0.6:
+        word = place_tone(word, "old" if rng.random() < 0.65 else "new")
+    draw = rng.random()
+    if draw < 0.58:
+        word = word.upper()
+    elif draw < 0.78:
+        word = word[:1].upper() + word[1:].lower()
+    elif draw < 0.86:
+        word = word.lower()
+    edge = rng.random()
+    if edge < 0.05:
+        return word + ":!.,-?&+"[int(rng.random() * 8)]
+    if edge < 0.065:
+        pair = ('""', "()", "''", '" ', "( ", ' "', " )")[int(rng.random() * 7)]
+        return (pair[0] + word + pair[1]).strip()
+    return word
+
+
+def _house_number(rng: np.random.Generator) -> str:
+    """12/3A, 45Bis, Q.10, P.5, Lô, Số:, A12-05, K345/12."""
+    one, two = 1 + int(rng.random() * 400), 1 + int(rng.random() * 60)
+    letter = "ABCDEFGHK"[int(rng.random() * 9)]
+    forms = (
+        f"{one}/{two}{letter}", f"{one}{letter}", f"{one}/{two}/{1 + int(rng.random() * 30)}", f"Q.{1 + two % 12}",
+        f"P.{1 + two % 25}", f"Q{1 + two % 12}", "TP.HCM", f"{one}-{one + 2 * (1 + two % 5)}", f"K{one}/{two}",
+        f"{letter}{two}-{1 + one % 30:02d}", f"QL{1 + two}A" if two < 60 else f"QL{two}", f"{one}bis", f"{one},",
+        "ĐT:", "ĐC:", f"Lầu{1 + two % 9}", f"số{one}", f"{letter}{two}", f"{two}{letter}/{one}", f"T.{two}", "TP.HN",
+    )  # fmt: skip
+    return forms[int(rng.random() * len(forms))]
+
+
+def _trade_name(rng: np.random.Generator) -> str:
+    """Made-up Latin names as shops have them: consonants and vowels by turns."""
+    syllables = 1 + int(rng.random() * 3)
+    name = "".join(
+        "bcdfghjklmnprstvwxz"[int(rng.random() * 19)] + "aeiouy"[int(rng.random() * 6)] for _ in range(syllables)
+    )
+    name += ("", "n", "x", "s", "ko", "tech", "mart")[int(rng.random() * 7)]
+    if rng.random() < 0.3:
+        name += _TRADE[int(rng.random() * len(_TRADE))]
+    return name.upper() if rng.random() < 0.5 else name[:1].upper() + name[1:]
+
+
+def _in_a_sentence(rng: np.random.Generator, word: str) -> str:
+    draw = rng.random()
+    if draw < 0.10:
+        return word + ",.;:"[int(rng.random() * 3.9)]
+    if draw < 0.14:
+        return ("(" + word, word + ")", word + "),", f"({word})", '"' + word, word + '"', word + ").")[
+            int(rng.random() * 7)
+        ]
+    return word
+
+
+def _reference(rng: np.random.Generator) -> str:
+    """Numbers of documents: 15/2014/NĐ-CP, 123/QĐ-UBND, 45/BC-SGDĐT."""
+    kinds = (
+        "NĐ-CP TT-BTC QĐ-UBND NQ-HĐND QĐ-TTg BC-SGDĐT TTr-UBND CV-SNV KH-UBND TB-VPCP TT-BGDĐT TT-BYT QH13 QH14 CT-TTg "
+        "TTLT-BTC-BNV VBHN-VPQH HD-BTCTW GP-BXD"
+    ).split()
+    number, year = 1 + int(rng.random() * 3000), 1995 + int(rng.random() * 32)
+    kind = kinds[int(rng.random() * len(kinds))]
+    end = ("", "", "", ",", ";", ".")[int(rng.random() * 6)]
+    forms = (
+        f"{number}/{year}/{kind}",
+        f"{number}/{kind}",
+        f"{number:02d}/{year}/{kind}",
+        kind,
+        f"/{kind}",
+        f"/{year}/{kind}",
+    )
+    return forms[int(rng.random() * len(forms))] + end
+
+
+def _item(rng: np.random.Generator) -> str:
+    """Beginnings of items and cells of tables: a), 1.2., III., (ii), -, 01, x."""
+    number, more = 1 + int(rng.random() * 30), 1 + int(rng.random() * 9)
+    letter = "abcdđeghik"[int(rng.random() * 10)]
+    roman = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")[int(rng.random() * 12)]
+    forms = (
+        f"{letter})", f"{number}.", f"{number}.{more}.", f"{number}.{more}", f"{roman}.", roman, f"({roman.lower()})",
+        "-", "+", "*", f"{number:02d}", f"({number})", f"{number})", f"{letter.upper()}.", f"[{number}]", "STT",
+        f"({letter})", "x", "/", "%", f"{number}.{more}.{1 + number % 4}", f"{more}/", "...", "....", ":", "No.",
+        f"{number};",
+    )  # fmt: skip
+    return forms[int(rng.random() * len(forms))]

@@ -1,0 +1,90 @@
+"""The examples do what they say, offline, in an empty folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pypdfium2 as pdfium
+import pytest
+
+REPO = Path(__file__).parents[2]
+
+PAGE = """THÔNG BÁO
+Về việc khai giảng năm học mới
+Nhà trường trân trọng thông báo lễ khai giảng năm học
+2026 - 2027 được tổ chức vào lúc 7 giờ 30 phút ngày 5
+tháng 9, tại sân trường số 12 đường Lê Quý Đôn.
+Đề nghị các em học sinh mặc đồng phục và có mặt trước
+7 giờ. Phụ huynh vui lòng gửi xe ở cổng phía sau.
+Hiệu trưởng
+Nguyễn Hồng Ánh"""
+
+# The embedded model and the detector may be replaced by better ones, which may miss other words of 75.
+LEAST_RIGHT = 0.93
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "examples").mkdir()
+    for path in (REPO / "examples").iterdir():
+        if path.is_file():
+            shutil.copy(path, tmp_path / "examples")
+    return tmp_path
+
+
+def run(folder: Path, *command: str) -> str:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CLIP4STR_DOCTR_HOME": str(REPO / "pretrained")}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def right_words(text: str) -> float:
+    """Of the page's words, how many stand in the text in this order."""
+    expected, found = PAGE.split(), text.split()
+    lengths = [[0] * (len(found) + 1) for _ in range(len(expected) + 1)]
+    for i, word in enumerate(expected):
+        for j, other in enumerate(found):
+            lengths[i + 1][j + 1] = lengths[i][j] + 1 if word == other else max(lengths[i][j + 1], lengths[i + 1][j])
+    return lengths[-1][-1] / len(expected)
+
+
+def test_a_word(folder: Path) -> None:
+    assert run(folder, "examples/read_words.py") == "PHỞ\n"
+
+
+def test_a_page(folder: Path) -> None:
+    assert right_words(run(folder, "examples/read_page.py")) >= LEAST_RIGHT
+
+
+def test_a_searchable_pdf(folder: Path) -> None:
+    run(folder, "examples/searchable_pdf.py")
+    with pdfium.PdfDocument(folder / "page.searchable.pdf") as pdf:
+        assert right_words(pdf[0].get_textpage().get_text_range()) >= LEAST_RIGHT
+
+
+def test_fields(folder: Path) -> None:
+    fields = dict(line.split(": ", 1) for line in run(folder, "examples/read_fields.py").splitlines())
+    # Which words go to which field; where lines are cut into words is tested elsewhere.
+    assert {field: value.replace(" ", "") for field, value in fields.items()} == {
+        "title": "THÔNGBÁO",
+        "subject": "Vềviệckhaigiảngnămhọcmới",
+        "signed by": "NguyễnHồngÁnh",
+    }
+
+
+def test_the_quick_tour(folder: Path) -> None:
+    text = run(folder, "examples/quick_tour.py")
+    assert text.startswith("PHỞ (") and right_words(text) >= LEAST_RIGHT and "least certain: " in text
+    assert (folder / "page.boxes.png").exists() and (folder / "page.pdf").exists()
+
+
+def test_the_page_command(folder: Path) -> None:
+    text = run(folder, "-m", "clip4str_doctr.cli", "page", "examples/page.png")
+    assert right_words(text) >= LEAST_RIGHT
+    # Blocks are parted by empty lines.
+    assert text.splitlines()[-1] == "Nguyễn Hồng Ánh" and "" in text.splitlines()

@@ -1,0 +1,175 @@
+"""Wide crops: whole, docTR's way, or cut at the gaps between words; nothing is lost between the pieces."""
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from doctr.models import ocr_predictor, recognition_predictor
+from doctr.models.predictor import OCRPredictor
+from doctr_pages import eager_detector, three_words
+from golden_weights import CHECKPOINT, M_CLIP
+
+import clip4str_doctr
+from clip4str_doctr.benchmark.wide_crops import KINDS, lost_symbols, measure, samples
+from clip4str_doctr.detection import any_detector
+from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.predictor import WIDE_FROM, cut_at_gaps
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> None:
+    clip4str_doctr.register()
+
+
+@pytest.fixture(scope="module")
+def model() -> CLIP4STR:
+    return clip4str_doctr.clip4str_vn_tiny(pretrained=True)
+
+
+@pytest.fixture(scope="module")
+def phrases() -> list[Any]:
+    """Rendered phrases that are wide and hold more symbols than one pass can read."""
+    drawn = [sample for sample in samples("phrase", 156, 31) if len(sample.label) > 25 and sample.aspect > WIDE_FROM]
+    return drawn[:12]
+
+
+def bars(words: tuple[int, ...], gap: int) -> npt.NDArray[np.uint8]:
+    """A line of words of so many upright bars, `gap` columns between words, dark on light."""
+    word_gap = np.full((30, gap, 3), 230, np.uint8)
+    stroke = np.full((30, 5, 3), 230, np.uint8)
+    stroke[5:25] = 20
+    between = np.full((30, 4, 3), 230, np.uint8)
+    parts = [word_gap]
+    for count in words:
+        parts += [stroke, between] * count + [word_gap]
+    return np.concatenate(parts, axis=1)
+
+
+@pytest.mark.parametrize("as_float", [False, True])
+def test_cut_at_gaps_keeps_every_column(as_float: bool) -> None:
+    crop: npt.NDArray[Any] = bars((4, 6, 3), 24)
+    if as_float:
+        crop = (crop / 255).astype(np.float32)
+    pieces = cut_at_gaps(crop)
+    assert len(pieces) == 3
+    assert np.array_equal(np.concatenate(pieces, axis=1), crop)
+    for piece, count in zip(pieces, (4, 6, 3), strict=True):
+        dark = piece[15, :, 0] < piece.max() / 2
+        assert np.count_nonzero(np.diff(dark.astype(int)) == 1) == count
+
+
+def test_what_is_one_word_or_not_wide_stays_whole() -> None:
+    for crop in (bars((14,), 10), bars((3, 2), 20)[:, :80], np.full((20, 300, 3), 255, np.uint8)):
+        assert [piece.shape for piece in cut_at_gaps(crop)] == [crop.shape]
+    assert len(cut_at_gaps(bars((4, 6, 3), 24), wide_from=50)) == 1
+
+
+def test_the_switch(model: CLIP4STR) -> None:
+    published = clip4str_doctr.load_model(CHECKPOINT, tokenizer=M_CLIP)
+    for one, gaps in ((model, True), (published, False)):
+        predictor = recognition_predictor(one)
+        assert (predictor.split_wide_crops, predictor.cut_at_gaps) == (False, gaps)
+    for switch, expected in ((False, (False, False)), (True, (True, False)), ("gaps", (False, True))):
+        predictor = recognition_predictor(model, split_wide_crops=switch)
+        assert (predictor.split_wide_crops, predictor.cut_at_gaps) == expected
+        again = pickle.loads(pickle.dumps(copy.deepcopy(predictor)))
+        assert (again.split_wide_crops, again.cut_at_gaps) == expected
+    with pytest.raises(ValueError, match="split_wide_crops must be True, False or \"gaps\", got 'words'"):
+        recognition_predictor(model, split_wide_crops="words")
+
+
+def test_phrases_lose_less_when_cut(model: CLIP4STR, phrases: list[Any]) -> None:
+    crops = [sample.crop for sample in phrases]
+    lost = {}
+    for switch in (False, "gaps"):
+        read = recognition_predictor(model, split_wide_crops=switch)(crops)
+        assert len(read) == len(crops) and all(0 <= confidence <= 1 for _, confidence in read)
+        lost[switch] = sum(lost_symbols(text, sample.label) for (text, _), sample in zip(read, phrases, strict=True))
+        longest = max(len(text) for text, _ in read)
+        assert longest <= 25 if switch is False else longest > 25
+    symbols = sum(len(sample.label) for sample in phrases)
+    print(f"lost of {symbols} symbols: {lost}")
+    assert lost["gaps"] < 0.5 * lost[False]
+
+
+@pytest.mark.parametrize("kind", ["product", "min", "mean"])
+def test_the_more_certain_answer_counts(kind: Any, model: CLIP4STR, phrases: list[Any]) -> None:
+    one = copy.deepcopy(model)
+    one.postprocessor.confidence = kind
+    predictor = recognition_predictor(one, split_wide_crops="gaps", batch_size=3)
+    crops = [sample.crop for sample in phrases[:4]]
+    whole = recognition_predictor(one, split_wide_crops=False, batch_size=3)
+    chosen = set()
+    for crop, (text, confidence) in zip(crops, predictor(crops), strict=True):
+        pieces = whole(cut_at_gaps(crop))
+        sizes, parts = [len(word) for word, _ in pieces], [part for _, part in pieces]
+        joined = {"product": np.prod(parts), "min": min(parts), "mean": np.average(parts, weights=sizes)}[kind]
+        (alone,) = whole([crop])
+        together = "".join(word for word, _ in pieces)
+        certain, certain_alone = joined, alone[1]
+        if kind == "product":
+            certain = joined ** (1 / (len(together) + len(pieces)))
+            certain_alone = alone[1] ** (1 / (len(alone[0]) + 1))
+        expected = (together, joined) if certain > certain_alone else alone
+        assert len(pieces) > 1 and text == expected[0] and confidence == pytest.approx(expected[1], abs=1e-4)
+        chosen.add(text == together)
+    assert True in chosen
+
+
+def test_pages_take_the_switch_from_their_recogniser(model: CLIP4STR, phrases: list[Any]) -> None:
+    """`ocr_predictor` has no such argument: unknown ones go to its builder, which refuses them."""
+    with pytest.raises(TypeError, match="split_wide_crops"):
+        ocr_predictor(eager_detector(), model, pretrained=False, split_wide_crops="gaps")
+    predictor = OCRPredictor(any_detector(three_words), recognition_predictor(model))
+    predictor.reco_predictor.cut_at_gaps = False
+    (whole,) = predictor.reco_predictor([phrases[0].crop])
+    assert whole == recognition_predictor(model, split_wide_crops=False)([phrases[0].crop])[0]
+    predictor.reco_predictor.cut_at_gaps = True
+    (sample,) = phrases[:1]
+    (expected,) = recognition_predictor(model, split_wide_crops="gaps")([sample.crop])
+    assert predictor.reco_predictor([sample.crop])[0][0] == expected[0]
+
+
+def test_bad_crops_are_named_as_without_cutting(model: CLIP4STR) -> None:
+    predictor = recognition_predictor(model, split_wide_crops="gaps")
+    assert predictor([]) == []
+    with pytest.raises(ValueError, match="multi-channel"):
+        predictor([np.zeros((9, 90), np.uint8)])
+    with pytest.raises(ValueError, match="uint8"):
+        predictor([np.zeros((9, 90, 3), np.int64)])
+    with pytest.raises(ValueError, match="0..1"):
+        predictor([np.full((9, 90, 3), np.nan, np.float32)])
+
+
+# The measurement
+
+
+def test_samples_are_what_they_say() -> None:
+    for kind in KINDS:
+        drawn = list(samples(kind, 12, 5))
+        again = list(samples(kind, 12, 5))
+        assert all(np.array_equal(a.crop, b.crop) and a.label == b.label for a, b in zip(drawn, again, strict=True))
+        for number, sample in enumerate(drawn):
+            assert " " not in sample.label and sample.crop.dtype == np.uint8
+            assert (sample.words > 1) == (kind == "phrase")
+            if kind != "ordinary":
+                assert len(sample.label) == number + (2 if kind == "phrase" else 1) and sample.aspect <= 21
+
+
+@pytest.mark.parametrize(
+    ("answer", "label", "lost"), [("", "abc", 3), ("abc", "abc", 0), ("xaxbxc", "abc", 0), ("acb", "abc", 1)]
+)
+def test_lost_symbols(answer: str, label: str, lost: int) -> None:
+    assert lost_symbols(answer, label) == lost
+
+
+def test_the_tables(model: CLIP4STR) -> None:
+    tables = measure(model, 6, 31, wide_from=(4,))
+    assert set(tables) == set(KINDS)
+    for table in tables.values():
+        assert table["all"]["crops"] == 6 and set(table["all"]) >= {"whole", "doctr", "gaps", "gaps>4"}
+        for group in ("aspect", "length"):
+            assert sum(part["crops"] for name, part in table.items() if name.startswith(group)) <= 6

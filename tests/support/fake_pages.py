@@ -1,0 +1,57 @@
+"""Pages whose words are known beforehand, built by docTR's own builder, and a detector that finds dark patches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from doctr.models.builder import DocumentBuilder
+from PIL import Image, ImageDraw
+
+LETTER, HEIGHT, GAP, LEADING = 12, 24, 10, 40
+Box = tuple[int, int, int, int]
+
+
+def places(lines: Sequence[Sequence[str]], x: int = 60, y: int = 60) -> list[tuple[str, Box]]:
+    """Words set in a column from (x, y) on, left to right and line by line: (word, (x0, y0, x1, y1) in pixels)."""
+    placed = []
+    for row, words in enumerate(lines):
+        left = x
+        for word in words:
+            right = left + LETTER * len(word)
+            placed.append((word, (left, y + row * LEADING, right, y + row * LEADING + HEIGHT)))
+            left = right + GAP
+    return placed
+
+
+def built_page(placed: Sequence[tuple[str, Box]], page_hw: tuple[int, int], confidence: float = 0.8) -> Any:
+    """What docTR makes of these words: one page of a document."""
+    height, width = page_hw
+    boxes = np.array([box for _, box in placed], np.float64).reshape(-1, 4) / (width, height, width, height)
+    builder = DocumentBuilder(resolve_lines=True, resolve_blocks=True)
+    document = builder(
+        [np.full((*page_hw, 3), 255, np.uint8)],
+        [boxes],
+        [np.ones(len(placed))],
+        [[(word, confidence) for word, _ in placed]],
+        [page_hw],
+        [[{"value": 0, "confidence": None} for _ in placed]],
+    )
+    return document.pages[0]
+
+
+def drawn_page(placed: Sequence[tuple[str, Box]], page_hw: tuple[int, int]) -> Image.Image:
+    """The same page with a dark patch for each word; the patches differ, so that they are read differently."""
+    image = Image.new("RGB", page_hw[::-1], "white")
+    draw = ImageDraw.Draw(image)
+    for number, (_, box) in enumerate(placed):
+        draw.rectangle((*box[:2], box[2] - 1, box[3] - 1), fill=(20, 60 * number % 120, 37 * number % 120))
+    return image
+
+
+def find_patches(page: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """page (H, W, 3) uint8 -> (N, 4) boxes of what is dark in it."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats((page.max(2) < 128).astype(np.uint8))
+    x, y, width, height = stats[1:, :4].astype(np.float64).T
+    return np.stack([x, y, x + width, y + height], 1)

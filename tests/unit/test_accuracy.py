@@ -1,0 +1,165 @@
+"""`bench accuracy`: figures with their protocol, as a table and JSON, and the pictures that explain them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clip4str_doctr import load_model
+from clip4str_doctr.benchmark.accuracy import markdown_row, measure, protocol, suite_words
+from clip4str_doctr.benchmark.confusion import LOST, count_confusion, split_letter
+from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
+from clip4str_doctr.benchmark.labelled import labelled_words
+from clip4str_doctr.cli import main
+from clip4str_doctr.training.synth import fonts_installed
+from clip4str_doctr.weight_card import read_card
+
+needs_fonts = pytest.mark.skipif(
+    not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[bench]"
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three labelled pictures as docTR has them."""
+    folder = tmp_path / "chợ"
+    (folder / "images").mkdir(parents=True)
+    random = np.random.default_rng(1)
+    labels = {"b.png": "PHỞ", "a.png": "bò", "c.jpg": "30K"}
+    for name in labels:
+        Image.fromarray(random.integers(0, 256, (30, 90, 3), np.uint8)).save(folder / "images" / name)
+    (folder / "labels.json").write_text(json.dumps(labels), encoding="utf-8")
+    return folder
+
+
+@needs_fonts
+def test_figures_come_with_their_protocol(micro_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "new" / "folder"
+    suites = ["--suite", "clean", "--suite", "tiny", "--words", "5"]
+    assert main(["bench", "accuracy", "--weights", str(micro_folder), *suites, "-o", str(out)]) == 0
+    table = capsys.readouterr().out
+    assert [line.split("|")[1].strip() for line in table.splitlines()] == ["suite", "---", "clean", "tiny"]
+    assert (out / "accuracy.md").read_text(encoding="utf-8") == table
+    report = json.loads((out / "accuracy.json").read_text(encoding="utf-8"))
+    assert set(report["suites"]) == {"clean", "tiny"}
+    row = report["suites"]["clean"]
+    assert row["n"] == 5 and 0 <= row["cased"] <= row["uncased"] <= 1
+    assert len(row["labels_crc"]) == len(row["pixels_crc"]) == 8
+    assert len(row["failures"]) == round(5 * (1 - row["cased"])) and sum(one["n"] for one in row["bins"]) == 5
+    assert report["protocol"]["weights_sha256"] == read_card(micro_folder).sha256["model.safetensors"]
+    assert report["protocol"]["dropped"] == 0 and report["protocol"]["device"]
+    pictures = {"confusion.png", "reliability.png", "failures-clean.png", "failures-tiny.png"}
+    assert {path.name for path in out.iterdir()} == {"accuracy.json", "accuracy.md", *pictures}
+    for name in pictures:
+        with Image.open(out / name) as picture:
+            assert min(picture.size) > 100
+
+
+def test_labelled_pictures(micro_folder: Path, data: Path, capsys: Any) -> None:
+    crops, labels = labelled_words(data)
+    assert labels == ["PHỞ", "bò", "30K"] and [crop.shape for crop in crops] == 3 * [(30, 90, 3)]
+    assert main(["bench", "accuracy", "--weights", str(micro_folder), "--data", str(data)]) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith("| chợ | 3 | 0.0 %")
+    out = ["--data", str(data.rename(data.with_name("tiny"))), "--suite", "tiny"]
+    assert main(["bench", "accuracy", "--weights", str(micro_folder), *out]) == 2
+    assert "bears the name of a suite" in capsys.readouterr().err
+    data = data.with_name("tiny")
+    # Pictures beside the labels.
+    for path in (data / "images").iterdir():
+        path.rename(data / path.name)
+    (data / "images").rmdir()
+    assert labelled_words(data)[1] == labels
+
+
+def test_nothing_of_a_folder_is_dropped(micro_folder: Path, data: Path, capsys: Any) -> None:
+    (data / "images" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"a\.png: not a readable image"):
+        labelled_words(data)
+    (data / "images" / "a.png").unlink()
+    with pytest.raises(ValueError, match=r"lacks 1 of the 3 pictures of labels\.json: a\.png"):
+        labelled_words(data)
+    for content, message in (("{}", "must map names"), ('{"a": 3}', "those of a are not"), ("[", "must be JSON")):
+        (data / "labels.json").write_text(content)
+        with pytest.raises(ValueError, match=message):
+            labelled_words(data)
+    (data / "labels.json").unlink()
+    assert main(["bench", "accuracy", "--weights", str(micro_folder), "--data", str(data)]) == 2
+    assert "labels.json does not exist; give a folder with labels.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--suite", "dirty"], "no suite 'dirty'; there are clean, photo"),
+        (["--words", "1001"], "has 1000 words, cannot give 1001"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(micro_folder: Path, arguments: list[str], message: str, capsys: Any) -> None:
+    assert main(["bench", "accuracy", "--weights", str(micro_folder), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@needs_fonts
+def test_failures_are_the_words_that_are_wrong(micro_folder: Path) -> None:
+    words = suite_words("rare_syllables", 8)
+    measured = measure(load_model(micro_folder), words)
+    assert [one.label for one in measured.failures] == words.labels and measured.figures["cased"] == 0
+    assert sum(measured.confusion.tones.values()) == sum(map(len, words.labels))
+
+
+def test_the_protocol_names_the_weights(micro_folder: Path, tmp_path: Path) -> None:
+    model, digest = load_model(micro_folder), read_card(micro_folder).sha256["model.safetensors"]
+    for place in (micro_folder, micro_folder / "model.safetensors"):
+        told = protocol(model, place)
+        assert (told["weights"], told["weights_sha256"]) == ("clip4str_vn_tiny", digest)
+    (tmp_path / "clip4str").mkdir()
+    (tmp_path / "clip4str" / "large.ckpt").write_bytes(b"")
+    told = protocol(model, tmp_path)
+    assert (told["weights"], told["weights_sha256"]) == ("large.ckpt", hashlib.sha256(b"").hexdigest())
+    assert protocol(model, "hf://owner/repo")["weights"] == "hf://owner/repo"
+
+
+def test_table() -> None:
+    row = {"cased": 0.5, "uncased": 0.75, "tone": 0.5, "cer": 0.125, "ned": 0.8751, "visual": 0.0, "n": 4, "ece": 0.06}
+    assert markdown_row("clean", row) == "| clean | 4 | 50.0 % | 75.0 % | 50.0 % | 12.5 % | 87.5 % | 0.0 % | 6.0 % |"
+
+
+@pytest.mark.parametrize(
+    ("letter", "parts"),
+    [
+        ("Ệ", ("E", "â ê ô", "nặng")),
+        ("ằ", ("a", "ă", "huyền")),
+        ("ử", ("u", "ơ ư", "hỏi")),
+        ("Đ", ("D", "đ", "level")),
+        ("ỹ", ("y", "plain", "ngã")),
+        ("7", ("7", "plain", "level")),
+    ],
+)
+def test_letters_are_split(letter: str, parts: tuple[str, str, str]) -> None:
+    assert split_letter(letter) == parts
+
+
+def test_marks_are_counted_where_bases_agree() -> None:
+    counted = count_confusion(["nguyen", "Đá!", "BO"], ["nguyễn", "đã", "BÒN"])
+    assert (
+        counted.tones["ngã", "level"] == 1 and counted.tones["ngã", "sắc"] == 1 and counted.tones["huyền", "level"] == 1
+    )
+    assert counted.qualities["â ê ô", "plain"] == 1 and counted.qualities["đ", "đ"] == 1
+    # The lost N, and the sign that was added, which is no letter of a label.
+    assert counted.tones["level", LOST] == 1
+    assert dict(counted.bases) == {("N", ""): 1, ("", "!"): 1}
+    assert dict(counted.case) == {("d", "D"): 1}
+    assert sum(counted.tones.values()) == len("nguyễnđãBÒN")
+    assert counted.to_dict()["tones"]["ngã"]["sắc"] == 1
+
+
+def test_the_surest_failures_come_first() -> None:
+    crops = {colour: np.full((20, 40, 3), colour, np.uint8) for colour in (10, 200)}
+    failures = [Failure(crops[10], "a", "b", "b", 0.2), Failure(crops[200], "a", "b", "c", 0.9)]
+    gallery = np.asarray(draw_gallery(failures, "clean"))
+    assert gallery[40, 20].tolist() == [200, 200, 200] and gallery[40, 280].tolist() == [10, 10, 10]
+    assert np.array_equal(np.asarray(draw_gallery(failures, "clean", most=1))[40, 280], [255, 255, 255])

@@ -1,0 +1,226 @@
+"""Words from the user's disk: both formats, labels that cannot be used, what is held back, what is mixed in."""
+
+import csv
+import io
+import json
+import logging
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from clip4str_doctr import cli
+from clip4str_doctr.charset import VIETNAMESE_SYMBOLS, Charset
+from clip4str_doctr.config import PRESETS
+from clip4str_doctr.training.augment import augment
+from clip4str_doctr.training.datasets import DatasetError, check_words, open_word_set
+from clip4str_doctr.training.finetune import (
+    OwnAmongRendered,
+    OwnWordsFactory,
+    hold_back,
+    own_words,
+    write_left_out,
+)
+from clip4str_doctr.training.recipe import WordsRecipe
+
+CHARSET = Charset(VIETNAMESE_SYMBOLS)
+CONFIG = PRESETS["clip4str_vn_tiny"]
+LABELS = ["Phở", "bò", "25.000đ", "Quán", "cơm", "tấm", "HÀ", "NỘI", "chợ", "Lớn"]
+
+
+def picture(number: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(number).integers(0, 256, (20 + number, 50, 3), dtype=np.uint8)
+
+
+def doctr_folder(folder: Path, labels: list[str]) -> Path:
+    (folder / "images").mkdir(parents=True)
+    for number in range(len(labels)):
+        Image.fromarray(picture(number)).save(folder / "images" / f"{number}.png")
+    named = {f"{number}.png": label for number, label in enumerate(labels)}
+    (folder / "labels.json").write_text(json.dumps(named, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+def lmdb_folder(folder: Path, labels: list[str]) -> Path:
+    entries = {"num-samples": str(len(labels)).encode()}
+    for number, label in enumerate(labels):
+        file = io.BytesIO()
+        Image.fromarray(picture(number)).save(file, "PNG")
+        entries[f"image-{number + 1:09d}"], entries[f"label-{number + 1:09d}"] = file.getvalue(), label.encode()
+    return raw_lmdb(folder, entries)
+
+
+def raw_lmdb(folder: Path, entries: dict[str, bytes]) -> Path:
+    with lmdb.open(str(folder), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
+        for key, value in entries.items():
+            transaction.put(key.encode(), value)
+    return folder
+
+
+@pytest.mark.parametrize("make", [doctr_folder, lmdb_folder])
+def test_both_formats_give_the_same_words_also_in_another_process(make: Any, tmp_path: Path) -> None:
+    checked = check_words([make(tmp_path / "words", LABELS)], CHARSET, 25)
+    assert [word.label for word in checked.words] == LABELS and not checked.left_out
+    for number, word in enumerate(checked.words):
+        assert np.array_equal(word.crop(), picture(number))
+    assert np.array_equal(pickle.loads(pickle.dumps(checked.words[3])).crop(), picture(3))
+
+
+def test_labels_are_normalised_and_what_cannot_be_used_is_told(tmp_path: Path, caplog: Any) -> None:
+    labels = ["Pho\u031b\u0309", "10€", "hai chữ", "", "a" * 26, "a" * 25, "mất", "hỏng"]
+    folder = doctr_folder(tmp_path / "words", labels)
+    (folder / "images" / "6.png").unlink()
+    (folder / "images" / "7.png").write_bytes(b"no picture")
+    with caplog.at_level(logging.WARNING):
+        checked = check_words([folder], CHARSET, 25)
+    assert [word.label for word in checked.words] == ["Phở", "a" * 25]
+    assert [one.name for one in checked.left_out] == [f"{number}.png" for number in (1, 2, 3, 4, 6, 7)]
+    reasons = " | ".join(one.reason for one in checked.left_out)
+    assert "cannot write: '€'" in reasons and "cannot write: ' '" in reasons and "empty label" in reasons
+    assert "longer than 25" in reasons and reasons.count("picture: not a readable image") == 2
+    assert "2 of 8 words can be used; left out: 2 symbols that the model cannot write, 2 picture" in caplog.text
+    write_left_out(checked.left_out, tmp_path)
+    with open(tmp_path / "left_out.tsv", encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file, delimiter="\t"))
+    assert len(rows) == 7 and rows[1][1:3] == ["1.png", "10€"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("{", "must be JSON in UTF-8"),
+        ('["a"]', "got a list"),
+        ('{"a.png": 5}', r"the label of 'a\.png' must be a string, got 5"),
+        ("{}", "no word to use: .*0 of 0"),
+    ],
+)
+def test_broken_label_files(labels: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(labels, encoding="utf-8")
+    with pytest.raises(DatasetError, match=message):
+        check_words([tmp_path], CHARSET, 25)
+
+
+def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="nowhere is no folder; a data set is a folder with images/"):
+        open_word_set(tmp_path / "nowhere")
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(DatasetError, match=r"holds a\.txt; a data set is"):
+        open_word_set(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({}, "must say its size under num-samples, got None"),
+        ({"num-samples": b"many"}, "num-samples, got b'many'"),
+        ({"num-samples": b"1"}, "says 1 samples but lacks label-000000001"),
+        ({"num-samples": b"1", "label-000000001": b"\xff"}, "label-000000001 must be UTF-8"),
+        ({"num-samples": b"1", "label-000000001": b"a"}, "no word to use.*there is no image-000000001"),
+    ],
+)
+def test_broken_lmdbs(entries: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=message):
+        check_words([raw_lmdb(tmp_path / "words", entries)], CHARSET, 25)
+
+
+def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(b"no database at all")
+    with pytest.raises(DatasetError, match="cannot be opened as an LMDB"):
+        check_words([tmp_path], CHARSET, 25)
+
+
+def test_the_hash_sees_labels_and_pictures(tmp_path: Path) -> None:
+    folder = doctr_folder(tmp_path / "words", LABELS)
+    before = check_words([folder], CHARSET, 25).sha256
+    assert check_words([folder], CHARSET, 25).sha256 == before
+    Image.fromarray(picture(0) ^ 1).save(folder / "images" / "0.png")
+    assert check_words([folder], CHARSET, 25).sha256 != before
+
+
+# Held back, mixed, augmented
+
+
+def test_words_are_held_back_by_label_whatever_their_order(tmp_path: Path) -> None:
+    words = check_words([doctr_folder(tmp_path / "words", LABELS * 3)], CHARSET, 25).words
+    train, val = hold_back(words, 0.2, 500)
+    assert len(train) + len(val) == 30 and 6 <= len(val) <= 8
+    assert not {word.label for word in train} & {word.label for word in val}
+    again = hold_back(words[::-1], 0.2, 500)[1]
+    assert {word.name for word in again} == {word.name for word in val}
+    assert len({word.label for word in hold_back(words, 0.9, 1)[1]}) == 1
+
+
+def test_own_words_are_divided_or_watched_apart(tmp_path: Path) -> None:
+    folder, other = doctr_folder(tmp_path / "a", LABELS), lmdb_folder(tmp_path / "b", ["Huế", "10€"])
+    assert own_words(WordsRecipe(), CONFIG) is None
+    own = own_words(WordsRecipe((str(folder),), val_share=0.3), CONFIG)
+    assert own is not None and (len(own.train), len(own.val)) == (7, 3)
+    apart = own_words(WordsRecipe((str(folder),), (str(other),)), CONFIG)
+    assert apart is not None and len(apart.train) == 10 and [word.label for word in apart.val] == ["Huế"]
+    assert apart.sha256 != own.sha256
+    with pytest.raises(DatasetError, match=r"1 words cannot be used; the first: .*000000002, '10€'.*--strict-labels"):
+        own_words(WordsRecipe((str(folder),), (str(other),)), CONFIG, strict=True)
+    with pytest.raises(DatasetError, match="1 words with 1 different labels are too few .* --val"):
+        own_words(WordsRecipe((str(doctr_folder(tmp_path / "c", ["Huế"])),)), CONFIG)
+
+
+class Rendered:
+    def __init__(self, style: str = "clean", split: str = "train", seed: int = 0) -> None:
+        self.split = split
+
+    def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
+        return np.zeros((8, 8, 3), np.uint8), "rendered"
+
+
+@pytest.mark.parametrize("share", [0.25, 0.3, 1.0])
+def test_each_epoch_sees_every_own_word_once(share: float, tmp_path: Path) -> None:
+    recipe = WordsRecipe(("",), share=share, augment=0.0)
+    words = check_words([doctr_folder(tmp_path / "words", LABELS)], CHARSET, 25).words
+    samples = OwnAmongRendered(words, recipe, 1, Rendered())
+    labels = [samples.sample(index)[1] for index in range(round(20 / share) + 1)]
+    own = [label for label in labels if label != "rendered"]
+    assert sorted(own[:10]) == sorted(own[10:20]) == sorted(LABELS) and own[:10] != own[10:20]
+    fresh = OwnAmongRendered(words, recipe, 1, Rendered())
+    assert [fresh.sample(index)[1] for index in (7, 3, 11)] == [labels[index] for index in (7, 3, 11)]
+
+
+def test_validation_words_stay_as_they_are_rendered(tmp_path: Path) -> None:
+    own = own_words(WordsRecipe((str(doctr_folder(tmp_path / "words", LABELS)),)), CONFIG)
+    assert own is not None
+    factory = pickle.loads(pickle.dumps(OwnWordsFactory(own, WordsRecipe(("",), share=1.0), Rendered)))
+    assert isinstance(factory("clean", "val", 2), Rendered)
+    assert factory("clean", "train", 2).sample(0)[1] in LABELS
+
+
+def test_augmentation_is_light_repeatable_and_can_be_switched_off(tmp_path: Path) -> None:
+    smooth = np.ascontiguousarray(np.broadcast_to(np.linspace(40, 200, 90, dtype=np.uint8)[:, None], (30, 90, 3)))
+    changed = [augment(smooth, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(one.shape == smooth.shape and one.dtype == np.uint8 for one in changed)
+    assert np.array_equal(changed[4], augment(smooth, np.random.default_rng(4)))
+    assert len({one.tobytes() for one in changed}) == 20
+    words = check_words([doctr_folder(tmp_path / "words", LABELS)], CHARSET, 25).words
+    for share, same in ((0.0, True), (1.0, False)):
+        recipe = replace(WordsRecipe(("",), share=1.0), augment=share)
+        crop, label = OwnAmongRendered(words, recipe, 1, Rendered()).sample(0)
+        assert np.array_equal(crop, picture(LABELS.index(label))) == same
+
+
+def test_the_command_line_tells_of_data_it_cannot_use(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    doctr_folder(tmp_path / "words", ["Huế", "10€"])
+    for arguments, message in (
+        (["--data", "nowhere"], "nowhere is no folder"),
+        (["--data", "words", "--strict-labels"], "1 words cannot be used"),
+        (["--val", "words"], "words.val watches words.train, which is empty; give --data DIR"),
+    ):
+        assert cli.main(["train", "clip4str_vn_tiny", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,126 @@
+"""Text, JSON, hOCR and Markdown of known words: nothing is lost, and each format can be read back."""
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from doctr.io.elements import Document
+from fake_pages import built_page, places
+
+from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, render_page
+from clip4str_doctr.pages.outputs import WRITERS, as_hocr, as_json, as_markdown, as_text
+from clip4str_doctr.pages.reading import document_of, read_page, words_of
+
+HW = (600, 800)
+LEFT = [["Cộng", "hòa", "xã"], ["hội", "chủ", "nghĩa"], ["Việt", "Nam"]]
+RIGHT = [["Độc", "lập", "-"], ["Tự", "do", "-"], ["Hạnh", "phúc"]]
+# docTR 1.0 has no reading order: it takes the lines of both columns by turns. Nor can it read its own export.
+needs_order = pytest.mark.skipif(not hasattr(Document, "export_as_markdown"), reason="docTR 1.1 brought this")
+XHTML = "{http://www.w3.org/1999/xhtml}"
+
+
+@pytest.fixture(scope="module")
+def columns() -> Document:
+    return document_of([built_page(places(LEFT) + places(RIGHT, x=450), HW)])
+
+
+def words(lines: list[list[str]]) -> list[str]:
+    return [word for line in lines for word in line]
+
+
+@needs_order
+def test_lines_have_spaces_and_columns_come_one_after_the_other(columns: Document) -> None:
+    lines = [line for line in as_text(columns).splitlines() if line]
+    assert lines == [" ".join(line) for line in LEFT + RIGHT]
+
+
+def test_columns_lose_nothing(columns: Document) -> None:
+    for write in (as_text, as_markdown):
+        assert Counter(write(columns).replace("\\-", "-").split()) == Counter(words(LEFT + RIGHT))
+
+
+def test_a_table_loses_nothing() -> None:
+    rows = [["Mã", "Tên", "Giá"], ["A1", "Bút", "3.000"], ["A2", "Vở", "12.500"], ["A2", "Vở", "12.500"]]
+    cells = [
+        cell for row, line in enumerate(rows) for column, word in enumerate(line)
+        for cell in places([[word]], x=60 + 200 * column, y=60 + 60 * row)
+    ]  # fmt: skip
+    document = document_of([built_page(cells, HW)])
+    for write in (as_text, as_markdown):
+        assert Counter(write(document).split()) == Counter(words(rows))
+    assert Counter(re.findall(">([^<>\n]+)</span>", as_hocr(document))) == Counter(words(rows))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_full_page_loses_nothing(layout: Any) -> None:
+    rendered = render_page(2, layout, 100)
+    placed: Any = [(word.text, (*word.quad.min(0), *word.quad.max(0))) for word in rendered.words]
+    text = as_text(document_of([built_page(placed, rendered.image.shape[:2])]))
+    assert Counter(text.split()) == Counter(rendered.text.split())
+    # In order where docTR has one; a table's cells it takes column by column.
+    if hasattr(Document, "export_as_markdown") and layout != "table":
+        assert text.split() == rendered.text.split()
+
+
+def test_pages_are_parted() -> None:
+    document = document_of([built_page(places([[word]]), HW) for word in ("một", "hai")])
+    assert as_text(document) == "một\n\n\n\nhai\n"
+    assert as_markdown(document) == "một\n\n---\n\nhai\n"
+
+
+@needs_order
+def test_json_is_what_doctr_takes_back(columns: Document) -> None:
+    text = as_json(columns)
+    assert "nghĩa" in text
+    again = Document.from_dict(json.loads(text))
+    assert again.render() == columns.render()
+    (word, *_) = words_of(again.pages[0])
+    assert word.confidence == pytest.approx(0.8) and np.shape(word.geometry) == (2, 2)
+
+
+def test_hocr_has_all_pages_and_no_id_twice(columns: Document) -> None:
+    other = built_page(places([["trang", "hai"]]), HW)
+    root = ElementTree.fromstring(as_hocr(document_of([columns.pages[0], other])).encode())
+    pages = root.findall(f".//{XHTML}div[@class='ocr_page']")
+    assert ["ppageno 0" in page.get("title", "") for page in pages] == [True, False]
+    assert "ppageno 1" in pages[1].get("title", "") and "bbox 0 0 800 600" in pages[1].get("title", "")
+    ids = [element.get("id") for element in root.iter() if "id" in element.attrib]
+    assert len(ids) == len(set(ids))
+    found = [[word.text for word in page.iter(f"{XHTML}span") if word.get("class") == "ocrx_word"] for page in pages]
+    assert [sorted(page) for page in found] == [sorted(words(LEFT + RIGHT)), ["hai", "trang"]]
+    first = next(word for word in root.iter() if word.get("class") == "ocrx_word")
+    assert first.get("title") == "bbox 60 60 108 84; x_wconf 80"
+
+
+def test_markdown_shows_markup_as_it_is_written() -> None:
+    lines = [["1.", "*Điều*", "#2"], ["-", "a_b"], ["2026", "là"], ["+"], ["3)", "x-y"]]
+    text = as_markdown(document_of([built_page(places(lines), HW)]))
+    lines_written = [line for line in text.splitlines() if line]
+    assert lines_written == ["1\\. \\*Điều\\* \\#2", "\\- a\\_b", "2026 là", "\\+", "3\\) x-y"]
+
+
+@pytest.mark.parametrize("kind", sorted(WRITERS))
+def test_a_page_without_words(kind: str) -> None:
+    text = WRITERS[kind](document_of([built_page([], HW)]))
+    assert text.endswith("\n")
+    if kind in ("text", "md"):
+        assert not text.strip()
+    if kind == "json":
+        assert json.loads(text)["pages"][0]["blocks"] == []
+
+
+def test_read_words_are_nfc_and_empty_ones_left_out() -> None:
+    placed = places([["Việt", "", "Nam"], [""], [unicodedata.normalize("NFD", "Tiếng")]])
+
+    def predictor(pixels: list[Any]) -> Document:
+        return Document([built_page(placed, pixels[0].shape[:2])])
+
+    page = read_page(predictor, np.zeros((*HW, 3), np.uint8), 4)
+    assert [word.value for word in words_of(page)] == ["Việt", "Nam", "Tiếng"]
+    assert as_text(document_of([page])).split() == ["Việt", "Nam", "Tiếng"]
+    assert page.page_idx == 4 and page.page.size == 0

@@ -1,0 +1,201 @@
+"""Searchable PDFs: the words come back in order, in NFC, with spaces, where they stand; pictures are not touched."""
+
+import re
+import shutil
+import subprocess
+import sys
+import unicodedata
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pypdfium2 as pdfium
+import pytest
+from fake_pages import built_page, drawn_page, places
+from PIL import Image
+
+from clip4str_doctr.pages.files import count_pages, open_pages
+from clip4str_doctr.pages.searchable_pdf import MissingFontToolsError, glyphless_font, page_size, searchable_pdf
+
+HW = (600, 800)
+LINES = [["Cộng", "HÒA", "xã"], ["HỘI", "chủ", "nghĩa,"], ["Ặẵ", "(50%)", "đường"]]
+PLACED = places(LINES)
+WORDS = [word for word, _ in PLACED]
+
+needs_poppler = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="poppler's pdftotext is not installed")
+
+
+def text_of(path: Path, page: int = 0) -> str:
+    """As PDFium reads it."""
+    with pdfium.PdfDocument(path) as pdf:
+        return str(pdf[page].get_textpage().get_text_range())
+
+
+def poppler(path: Path, *options: str) -> str:
+    done = subprocess.run(["pdftotext", *options, str(path), "-"], capture_output=True, check=True, encoding="utf-8")
+    return done.stdout
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "trang một.png"
+    drawn_page(PLACED, HW).save(path, dpi=(150, 150))
+    return path
+
+
+def test_words_come_back_in_order(picture: Path, tmp_path: Path) -> None:
+    searchable_pdf(picture, [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    assert text_of(tmp_path / "a.pdf").split() == WORDS
+    assert unicodedata.is_normalized("NFC", text_of(tmp_path / "a.pdf"))
+    # And the page looks as the picture does: the text cannot be seen.
+    (pixels,) = open_pages(tmp_path / "a.pdf", dpi=150)
+    assert pixels.shape == (*HW, 3)
+    assert np.abs(pixels.astype(int) - np.asarray(Image.open(picture))).mean() < 1
+    searchable_pdf(picture, [built_page([], HW)], tmp_path / "b.pdf")
+    np.testing.assert_array_equal(next(open_pages(tmp_path / "b.pdf", dpi=150)), pixels)
+
+
+@needs_poppler
+@pytest.mark.parametrize("options", [(), ("-raw",), ("-layout",)])
+def test_poppler_sees_words_and_lines(picture: Path, tmp_path: Path, options: Any) -> None:
+    searchable_pdf(picture, [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    lines = [line.split() for line in poppler(tmp_path / "a.pdf", *options).splitlines() if line.strip("\f ")]
+    assert lines == LINES
+
+
+def boxes_in(path: Path) -> list[tuple[str, list[float]]]:
+    pattern = r'<word xMin="(.*?)" yMin="(.*?)" xMax="(.*?)" yMax="(.*?)">(.*?)</word>'
+    return [(text, [float(v) for v in box]) for *box, text in re.findall(pattern, poppler(path, "-bbox"))]
+
+
+@needs_poppler
+def test_words_stand_where_they_are_seen(picture: Path, tmp_path: Path) -> None:
+    searchable_pdf(picture, [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    found = boxes_in(tmp_path / "a.pdf")
+    assert [word for word, _ in found] == WORDS
+    expected = np.array([box for _, box in PLACED]) * 72 / 150
+    np.testing.assert_allclose([box for _, box in found], expected, atol=0.1)
+
+
+@needs_poppler
+def test_words_whose_boxes_touch_are_still_apart(picture: Path, tmp_path: Path) -> None:
+    grown = [(word, (x0 - 5, y0 - 6, x1 + 5, y1 + 6)) for word, (x0, y0, x1, y1) in PLACED]
+    searchable_pdf(picture, [built_page(grown, HW)], tmp_path / "a.pdf")
+    assert poppler(tmp_path / "a.pdf", "-raw").split() == WORDS
+    for (_, box), (_, placed) in zip(boxes_in(tmp_path / "a.pdf"), PLACED, strict=True):
+        # Trimmed, no word is narrower than 0.6 of its box.
+        assert box[2] - box[0] >= 0.6 * (placed[2] - placed[0]) * 72 / 150
+
+
+@needs_poppler
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_pages_of_a_pdf_keep_their_size_and_turn(tmp_path: Path, turn: int) -> None:
+    # Stored lying or upside down, and turned upright by the viewer.
+    stored = drawn_page(PLACED, HW).rotate(turn, expand=True)
+    stored.save(tmp_path / "stored.pdf", resolution=150)
+    with pdfium.PdfDocument(tmp_path / "stored.pdf") as pdf:
+        pdf[0].set_rotation(turn)
+        size = pdf[0].get_size()
+        pdf.save(tmp_path / "scan.pdf")
+    (pixels,) = open_pages(tmp_path / "scan.pdf", dpi=150)
+    assert pixels.shape[:2] == HW
+    searchable_pdf(tmp_path / "scan.pdf", [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    with pdfium.PdfDocument(tmp_path / "a.pdf") as pdf:
+        assert pdf[0].get_size() == pytest.approx(size, abs=0.01)
+        assert size == pytest.approx((384, 288), abs=0.01)
+    assert sorted(poppler(tmp_path / "a.pdf").split()) == sorted(WORDS)
+    found = dict(boxes_in(tmp_path / "a.pdf"))
+    for word, box in PLACED:
+        np.testing.assert_allclose(found[word], np.array(box) * 72 / 150, atol=0.1)
+
+
+def test_words_that_a_page_has_are_not_added_again(picture: Path, tmp_path: Path) -> None:
+    # The first line is there already, as if it were printed over the scan; nothing is on the second page.
+    searchable_pdf(picture, [built_page(PLACED[:3], HW)], tmp_path / "one.pdf")
+    with closing(pdfium.PdfDocument.new()) as both, pdfium.PdfDocument(tmp_path / "one.pdf") as one:
+        both.import_pages(one)
+        both.new_page(384, 288)
+        both.save(tmp_path / "two.pdf")
+    assert count_pages(tmp_path / "two.pdf") == 2
+    page = built_page(PLACED, HW)
+    searchable_pdf(tmp_path / "two.pdf", [page, page], tmp_path / "a.pdf")
+    assert text_of(tmp_path / "a.pdf", 0).split() == text_of(tmp_path / "a.pdf", 1).split() == WORDS
+
+
+def test_a_cropped_page(picture: Path, tmp_path: Path) -> None:
+    searchable_pdf(picture, [built_page([], HW)], tmp_path / "whole.pdf")
+    with pdfium.PdfDocument(tmp_path / "whole.pdf") as pdf:
+        # 10 points off the left and 20 off the bottom: 42 of 600 rows.
+        pdf[0].set_cropbox(10, 20, 384, 288)
+        pdf.save(tmp_path / "cropped.pdf")
+    (pixels,) = open_pages(tmp_path / "cropped.pdf", dpi=72)
+    assert pixels.shape[:2] == (268, 374)
+    word = ("Đây", (100, 50, 130, 60))
+    searchable_pdf(tmp_path / "cropped.pdf", [built_page([word], (268, 374))], tmp_path / "a.pdf")
+    with pdfium.PdfDocument(tmp_path / "a.pdf") as pdf:
+        found = pdf[0].get_textpage().get_text_bounded(10 + 99, 288 - 61, 10 + 131, 288 - 49)
+        assert found.strip() == "Đây"
+        assert not pdf[0].get_textpage().get_text_bounded(10 + 131, 288 - 61, 384, 288 - 49).strip()
+
+
+def test_jpeg_data_is_not_touched(tmp_path: Path) -> None:
+    drawn_page(PLACED, HW).save(tmp_path / "a.jpg", quality=70)
+    searchable_pdf(tmp_path / "a.jpg", [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    assert (tmp_path / "a.jpg").read_bytes() in (tmp_path / "a.pdf").read_bytes()
+    assert text_of(tmp_path / "a.pdf").split() == WORDS
+
+
+def test_turned_photographs_stand_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    drawn_page(PLACED, HW).rotate(90, expand=True).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    searchable_pdf(tmp_path / "a.jpg", [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    (pixels,) = open_pages(tmp_path / "a.pdf", dpi=72)
+    assert pixels.shape[1] > pixels.shape[0]
+    x0, y0, x1, y1 = PLACED[0][1]
+    scale = pixels.shape[1] / HW[1]
+    assert pixels[int((y0 + y1) / 2 * scale), int((x0 + x1) / 2 * scale)].max() < 150
+
+
+def test_every_page_of_a_tiff(tmp_path: Path) -> None:
+    parts = [places([[word]]) for word in ("một", "hai", "ba")]
+    first, *others = [drawn_page(part, HW).convert("L") for part in parts]
+    first.save(tmp_path / "fax.tif", save_all=True, append_images=others, dpi=(200, 200))
+    assert len(list(open_pages(tmp_path / "fax.tif"))) == count_pages(tmp_path / "fax.tif") == 3
+    searchable_pdf(tmp_path / "fax.tif", [built_page(part, HW) for part in parts], tmp_path / "a.pdf")
+    assert [text_of(tmp_path / "a.pdf", page).split() for page in range(3)] == [["một"], ["hai"], ["ba"]]
+    with pdfium.PdfDocument(tmp_path / "a.pdf") as pdf:
+        assert pdf[0].get_size() == pytest.approx((288, 216), abs=0.5)
+
+
+def test_a_page_without_words(picture: Path, tmp_path: Path) -> None:
+    searchable_pdf(picture, [built_page([], HW)], tmp_path / "a.pdf")
+    assert text_of(tmp_path / "a.pdf") == "" and count_pages(tmp_path / "a.pdf") == 1
+
+
+@needs_poppler
+def test_slanted_words(picture: Path, tmp_path: Path) -> None:
+    page = built_page([("nghiêng", (100, 100, 300, 140))], HW)
+    (word,) = (word for block in page.blocks for line in block.lines for word in line.words)
+    quad = np.array([(100, 110), (300, 100), (302, 140), (102, 150)])
+    word.geometry = tuple((x / HW[1], y / HW[0]) for x, y in quad)
+    searchable_pdf(picture, [page], tmp_path / "a.pdf")
+    ((text, box),) = boxes_in(tmp_path / "a.pdf")
+    assert text == "nghiêng"
+    np.testing.assert_allclose(box, np.array([100, 100, 302, 150]) * 72 / 150, atol=3)
+
+
+@pytest.mark.parametrize(
+    ("dpi", "size"), [((150, 150), (384, 288)), ((72, 72), (841.9, 631.4)), (None, (841.9, 631.4))]
+)
+def test_page_sizes(tmp_path: Path, dpi: Any, size: tuple[float, float]) -> None:
+    options = {} if dpi is None else {"dpi": dpi}
+    drawn_page(PLACED, HW).save(tmp_path / "a.png", **options)
+    assert page_size(tmp_path / "a.png", HW) == pytest.approx(size, abs=0.1)
+
+
+def test_fonttools_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fontTools.fontBuilder", None)
+    with pytest.raises(MissingFontToolsError, match=r"pip install 'clip4str-doctr\[pdf\]'"):
+        glyphless_font("a")

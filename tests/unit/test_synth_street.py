@@ -1,0 +1,325 @@
+"""The styles sign and page: drawn marks, fonts of one's own, boards, views, pages, and what they say."""
+
+import json
+import pickle
+import tarfile
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
+from clip4str_doctr.training.synth import Renderer, Selection, WordSource, fonts_installed, is_held_out
+from clip4str_doctr.training.synth.families import FONTS_VARIABLE, letters_of_file, own_fonts, street_families
+from clip4str_doctr.training.synth.fonts import VAL_FAMILIES, family_files
+from clip4str_doctr.training.synth.marks import plain_letters
+from clip4str_doctr.training.synth.vocabularies import document_mixture, street_mixture
+from clip4str_doctr.training.synth.words import valid_label
+
+pytestmark = pytest.mark.skipif(
+    not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[train]"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FONTS_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+# Marks
+
+
+def test_plain_letters_and_their_marks_make_the_word_again() -> None:
+    bars = {"d\u0335": "đ", "D\u0335": "Đ"}
+    for symbol in VIETNAMESE_SYMBOLS:
+        plain, marks = plain_letters(symbol)
+        assert len(plain) == len(marks) == 1 and plain.isascii() or plain == "ı"
+        again = plain.replace("ı", "i") + marks[0]
+        assert bars.get(again, unicodedata.normalize("NFC", again)) == symbol
+    assert plain_letters("Điện,") == (
+        "Điên,".replace("Đ", "D").replace("ê", "e"),
+        ["\u0335", "", "\u0323\u0302", "", ""],
+    )
+
+
+@pytest.mark.parametrize(
+    ("marked", "plain", "where"),
+    [
+        ("É", "E", "over"),
+        ("Ê", "E", "over"),
+        ("Ỗ", "O", "over"),
+        ("ạ", "a", "under"),
+        ("đ", "d", "in"),
+        ("ư", "u", "beside"),
+    ],
+)
+def test_drawn_marks_lie_where_they_belong(marked: str, plain: str, where: str, rng: np.random.Generator) -> None:
+    from clip4str_doctr.training.synth.lettering import choose_hand, letter_line
+
+    faces = [face for family in street_families("train").values() for face in family.faces if face.drawn_marks]
+    for face in faces[::6]:
+        hand = choose_hand(rng, face, 62)
+        if hand.spacing or hand.jitter:
+            continue
+        assert hand.marks is not None
+        with_marks, without = (letter_line(rng, hand, "", text, "", (40, 40)) for text in (marked, plain))
+        grown = [
+            with_marks.baseline - with_marks.box[1] - (without.baseline - without.box[1]),  # over the letter
+            with_marks.box[3] - with_marks.baseline - (without.box[3] - without.baseline),  # under
+            with_marks.box[2] - with_marks.box[0] - (without.box[2] - without.box[0]),  # wider
+        ]
+        ink = [float(line.ink.sum()) for line in (with_marks, without)]
+        assert ink[0] > ink[1] * 1.01, face.family
+        expected = {"over": grown[0] > 5, "under": grown[1] > 3, "beside": grown[2] > 2, "in": grown[0] < 4}
+        assert expected[where], (face.family, grown)
+
+
+# Fonts
+
+
+def test_more_than_120_families_come_with_the_extra() -> None:
+    train, val = street_families("train"), street_families("val")
+    assert len(train) + len(val) >= 120
+    assert set(val) <= VAL_FAMILIES and not set(train) & VAL_FAMILIES
+    assert {"indie-flower", "dancing-script", "titan-one"} < set(val)
+    kinds = [family.kind for family in train.values()]
+    assert all(kinds.count(kind) >= 5 for kind in ("text", "display", "script", "hand"))
+    assert train["bebas-neue"].capitals_only and not train["montserrat"].capitals_only
+    assert {family.name for family in train.values() if family.faces[0].drawn_marks} >= {
+        "stix-general",
+        "abril-fatface",
+    }
+
+
+def test_a_folder_of_fonts_is_used_and_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for family, package in (("my-sign-font", "fontpkg-anton"), ("patrick-hand", "fontpkg-lobster"), ("empty", "")):
+        (tmp_path / family).mkdir()
+        for path in family_files(package) if package else []:
+            (tmp_path / family / Path(path).name).write_bytes(Path(path).read_bytes())
+    monkeypatch.setenv(FONTS_VARIABLE, str(tmp_path))
+    assert "my-sign-font" in street_families("train") and "patrick-hand" not in street_families("train")
+    assert "patrick-hand" in street_families("val") and "empty" not in street_families("train")
+    before = len(street_families("train"))
+    monkeypatch.delenv(FONTS_VARIABLE)
+    assert len(street_families("train")) == before - 1
+    monkeypatch.setenv(FONTS_VARIABLE, str(tmp_path / "nothing"))
+    with pytest.raises(RuntimeError, match=r"no folder; unset it, or fill the folder with: python -m .*fetch_fonts"):
+        own_fonts()
+
+
+def test_table_of_fetched_families() -> None:
+    from clip4str_doctr.training.synth.fetch_fonts import wanted_families
+
+    rows = wanted_families()
+    names = [row[1] if row[0] == "npm" else row[2] for row in rows]
+    assert len(set(names)) == len(names) > 60 and {"patrick-hand", "paytone-one", "tinos", "tex-gyre-termes"} < set(
+        names
+    )
+    assert all(len(row) == {"npm": 3, "deb": 4}[row[0]] for row in rows)
+
+
+def test_fetching_keeps_only_whole_alphabets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clip4str_doctr.training.synth import fetch_fonts
+
+    good, marks = family_files("fontpkg-anton")[0], family_files("fontpkg-titan-one")[0]
+
+    def npm(command: list[str], work: Path) -> None:
+        family = command[-1].removeprefix("@expo-google-fonts/").split("@")[0]
+        package = work / "package" / "400Regular"
+        package.mkdir(parents=True)
+        (work / "package" / "LICENSE_FONT").write_text("SIL Open Font License")
+        if family != "empty":
+            source = good if family == "whole" else marks
+            (package / "Font_400Regular.ttf").write_bytes(Path(source).read_bytes())
+        with tarfile.open(work / "x.tgz", "w:gz") as archive:
+            archive.add(work / "package", "package")
+
+    monkeypatch.setattr(fetch_fonts, "_run", npm)
+    rows = [["npm", name, "1.0.0"] for name in ("whole", "plain", "empty")]
+    record = fetch_fonts.fetch(tmp_path, rows)
+    assert {name: one["letters"] for name, one in record.items()} == {"whole": "all", "plain": "plain"}
+    assert json.loads((tmp_path / "fonts.json").read_text()) == record
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fonts.json", "plain", "whole"]
+    assert "Open Font License" in record["whole"]["licence"] and len(record["whole"]["sha256"]) == 2
+    monkeypatch.setattr(fetch_fonts, "_run", None)  # nothing is fetched twice
+    assert fetch_fonts.fetch(tmp_path, rows[:2]) == record
+
+
+def test_a_missing_tool_is_named(tmp_path: Path) -> None:
+    from clip4str_doctr.training.synth import fetch_fonts
+
+    with pytest.raises(RuntimeError, match="there-is-no-such-tool is not installed"):
+        fetch_fonts._run(["there-is-no-such-tool"], tmp_path)
+    with pytest.raises(RuntimeError, match=r"failed \(1\)"):
+        fetch_fonts._run(["false"], tmp_path)
+
+
+def test_letters_of_files() -> None:
+    assert letters_of_file(family_files("fontpkg-montserrat")[0]) == "all"
+    assert letters_of_file(family_files("fontpkg-righteous")[0]) == "plain"
+
+
+def test_faint_dots_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clip4str_doctr.training.synth import engine
+    from clip4str_doctr.training.synth.legibility import has_faint_dots
+
+    thin = street_families("val")["work-sans"].faces[0]
+    assert thin.weight < 300 and has_faint_dots(thin, "Họp") and not has_faint_dots(thin, "Góp")
+    assert not any(
+        has_faint_dots(face, "ọ") for face in street_families("train")["montserrat"].faces if face.weight >= 400
+    )
+    used = []
+    monkeypatch.setattr(engine, "_face", lambda rng, family, share: thin)
+    monkeypatch.setattr(engine, "render_page", lambda rng, label, face, *rest: used.append((label, face.drawn_marks)))
+    renderer = Renderer("page", "val", 5, Selection(("ọ", "ó")))
+    for index in range(2):
+        renderer.sample(index)
+    assert used == [("ọ", True), ("ó", False)]
+
+
+# Surfaces and views
+
+
+def test_photographs(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clip4str_doctr.training.synth import photos
+
+    for height, width in ((8, 8), (200, 480), (30, 90)):
+        cut, relief = photos.photo_cut(rng, height, width), photos.photo_relief(rng, height, width)
+        assert cut.shape == (height, width, 3) and cut.dtype == np.float32 and cut.min() >= 0
+        assert relief.shape == (height, width) and abs(float(relief.mean())) < 0.05
+    monkeypatch.setattr(photos, "_PICTURES", ("no-such-picture.png",))
+    photos._pictures.cache_clear()
+    try:
+        with pytest.raises(RuntimeError, match=r"lacks no-such-picture.png.*pip install clip4str-doctr\[train\]"):
+            photos.photo_cut(rng, 8, 8)
+    finally:
+        photos._pictures.cache_clear()
+
+
+def test_views_keep_the_word_in_the_crop(rng: np.random.Generator) -> None:
+    import cv2
+
+    from clip4str_doctr.training.synth.viewing import margins_of_crop, view
+
+    box = (30.0, 20.0, 230.0, 70.0)
+    corners = np.array([[[30, 20], [230, 20], [230, 70], [30, 70]]], np.float32)
+    cut = 0
+    for _ in range(300):
+        placement = view(rng, box, 40.0, margins_of_crop(rng))
+        assert 8 <= placement.height <= 200 and 8 <= placement.width <= 480
+        seen = cv2.perspectiveTransform(corners, placement.homography)[0]
+        low, high = seen.min(axis=0), seen.max(axis=0)
+        np.testing.assert_allclose([*low, *high], placement.word, atol=0.6)
+        # Signed area: never mirrored.
+        x, y = seen.T
+        assert np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)) > 0
+        cut += bool(low[1] < -0.5 or high[1] > placement.height + 0.5)
+        assert low[1] > -0.12 * placement.height and high[1] < 1.12 * placement.height
+    assert 5 < cut < 100  # some crops cut a mark, few
+
+
+@pytest.mark.parametrize("upward", [True, False])
+def test_an_arch_holds_the_ink(upward: bool) -> None:
+    from clip4str_doctr.training.synth.viewing import arch
+
+    canvas = np.zeros((80, 300), np.uint8)
+    canvas[25:55, 50:250] = 255
+    for seed in range(12):
+        bent, (left, top, right, bottom) = arch(np.random.default_rng(seed), canvas, (50, 25, 250, 55))
+        rows, columns = np.nonzero(bent > 128)
+        assert top - 2 <= rows.min() and rows.max() <= bottom + 2
+        assert left - 2 <= columns.min() and columns.max() <= right + 2
+        assert 0.6 < (bent > 128).sum() / (30 * 200) < 1.6
+
+
+def test_parts_of_boards_leave_the_word_alone(rng: np.random.Generator) -> None:
+    from clip4str_doctr.training.synth import layouts
+    from clip4str_doctr.training.synth.lettering import Line
+
+    line = Line(np.zeros((90, 260), np.uint8), (40.0, 30.0, 220.0, 65.0), 32.0, 60.0)
+    for _ in range(60):
+        mask = layouts.clear_of(layouts.board_part(rng, line), line.box)
+        assert not mask[30:65, 40:220].any()
+        assert layouts.panel(rng, line)[31:64, 60:200].mean() > 200
+        assert not layouts.clear_of(layouts.icon(rng, line), line.box)[30:65, 40:220].any()
+
+
+# Words
+
+
+def test_words_of_signs_and_pages() -> None:
+    drawn = {}
+    for mixture in (street_mixture, document_mixture):
+        for split in ("train", "val"):
+            source = WordSource(split, 1, mixture)  # type: ignore[arg-type]
+            drawn[mixture, split] = [source.sample(index) for index in range(3000)]
+    for labels in drawn.values():
+        assert all(valid_label(label) and unicodedata.is_normalized("NFC", label) for label in labels)
+    words = [label for label in drawn[street_mixture, "train"] if label.isalpha() and len(label) > 1]
+    assert 0.45 < sum(word.isupper() for word in words) / len(words) < 0.7
+    document = drawn[document_mixture, "train"]
+    assert sum("/QĐ-" in label or "/NĐ-" in label for label in document) > 10
+    assert sum(label.endswith((",", ".", ";", ":")) for label in document) > 200
+
+
+def test_written_lists_are_split_like_the_others(rng: np.random.Generator) -> None:
+    train, val = WordSource("train", 0), WordSource("val", 0)
+    for name in ("street", "document"):
+        assert not any(is_held_out(train.uniform(rng, name)) for _ in range(200))
+        assert all(is_held_out(val.uniform(rng, name)) for _ in range(200))
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("style", ["sign", "page"])
+def test_samples_repeat_in_any_order_and_after_pickling(style: str) -> None:
+    renderer = Renderer(style, "train", 3)  # type: ignore[arg-type]
+    first = [renderer.sample(index) for index in range(15)]
+    sent = pickle.loads(pickle.dumps(renderer))
+    for index in reversed(range(15)):
+        crop, label = sent.sample(index)
+        assert label == first[index][1]
+        np.testing.assert_array_equal(crop, first[index][0])
+
+
+@pytest.mark.parametrize("style", ["sign", "page"])
+def test_labels_heights_and_families_can_be_selected(style: str) -> None:
+    labels = ("Ỷ", ".", "NGHIÊNG", "W" * 25, "www.phở-bò.com.vn", "Ẵ", "đường", "i")
+    for heights in ((8.0, 10.0), (30.0, 40.0)):
+        selection = Selection(labels, heights, ("lora", "indie-flower"))
+        renderer = Renderer(style, "val", 5, selection)  # type: ignore[arg-type]
+        for index, wanted in enumerate(labels):
+            crop, label = renderer.sample(index)
+            assert label.casefold() == wanted.casefold()
+            assert crop.dtype == np.uint8 and crop.flags.c_contiguous and min(crop.shape[:2]) >= 8
+            assert np.ptp(crop) > 20
+    with pytest.raises(RuntimeError, match=rf"no font families \['anton'\].*{FONTS_VARIABLE}"):
+        Renderer(style, "val", 5, Selection(families=("anton",))).sample(0)  # type: ignore[arg-type]
+
+
+def test_sizes_are_those_of_the_street_and_of_print() -> None:
+    def heights(style: str) -> list[int]:
+        renderer = Renderer(style, "train", 9)  # type: ignore[arg-type]
+        return sorted(renderer.sample(index)[0].shape[0] for index in range(250))
+
+    signs, pages = heights("sign"), heights("page")
+    assert signs[10] < 20 and 28 < signs[125] < 60 and signs[-5] > 90
+    assert pages[10] < 12 and 12 < pages[125] < 24 and pages[-1] <= 64
+
+
+def test_pages_show_pieces_of_other_words() -> None:
+    """Not only the word: its crop's edges often cut ink of neighbours, rules, or the word itself."""
+    renderer = Renderer("page", "train", 21)
+    edges = 0
+    for index in range(150):
+        crop = renderer.sample(index)[0].astype(np.float32).mean(axis=2)
+        border = np.concatenate([crop[0], crop[-1], crop[:, 0], crop[:, -1]])
+        edges += bool(np.ptp(border) > 0.5 * np.ptp(crop))
+    assert 30 < edges < 135
