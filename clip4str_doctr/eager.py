@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -22,10 +22,9 @@ def eager(function: Function) -> Function:
         if "torch._dynamo" not in sys.modules:
             return function(*args, **kwargs)
         if not disabled:
-            disabled["function"] = torch.compiler.disable(function)
+            disabled["function"] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]  # torch's
         return disabled["function"](*args, **kwargs)
 
     # What `disable` sets too: calls to it are not traced into.
     vars(call)["_torchdynamo_disable"] = True
-    wrapped: Any = call
-    return wrapped
+    return cast(Function, call)
