@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import torch
 
 from clip4str_doctr.charset import Charset
+from clip4str_doctr.eager import eager
 
 __all__ = ["Confidence", "PostProcessor"]
 
@@ -34,7 +35,7 @@ class PostProcessor:
         self._charset = Charset(vocab)
 
     # Strings and numbers of Python come out: nothing for torch.compile.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch ships it untyped
+    @eager
     def __call__(self, logits: torch.Tensor) -> list[tuple[str, float]]:
         """logits: (N, L, V + 1) -> N pairs (text, confidence)."""
         logits = logits.detach().float()

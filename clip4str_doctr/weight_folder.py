@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from clip4str_doctr.config import ModelConfig, model_config_from_dict, model_config_to_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
@@ -36,8 +38,18 @@ __all__ = ["empty_model", "fill", "is_weight_folder", "own_tensors", "read_folde
 
 def empty_model(config: ModelConfig) -> CLIP4STR:
     """A model without memory (on torch's meta device), to compare with and to `fill`."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         return build_model(config)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Draws no normal numbers: for tensors without memory that does nothing, but imports torch's whole compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", None) == "normal_":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def fill(model: CLIP4STR, tensors: Mapping[str, torch.Tensor]) -> None:

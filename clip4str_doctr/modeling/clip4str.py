@@ -13,6 +13,7 @@ from torch import nn
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import ModelConfig, PreprocessConfig
 from clip4str_doctr.decoding import Reading, dual_predict_and_refine, unrolled_predict_and_refine
+from clip4str_doctr.eager import eager
 from clip4str_doctr.fast_decoding import fast_predict_and_refine
 from clip4str_doctr.modeling.decoder import Decoder
 from clip4str_doctr.modeling.image_tower import build_image_tower
@@ -118,7 +119,7 @@ class CLIP4STR(nn.Module):
 
     # torch.compile compiles the image tower and runs this as it is: contexts grow by a symbol a step and captions are
     # strings, so it would compile a graph for each length and break between them.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch ships it untyped
+    @eager
     def _decode(self, image_tokens: torch.Tensor) -> Reading:
         decoders = (self.visual_decoder, self.cross_decoder)
         if self.decoding == "plain":

@@ -27,6 +27,10 @@ class Attention(nn.Module):
         hidden: bool, True = this query may not see that key; broadcastable to (N, heads, Q, K).
         A query to which every key is hidden has no defined answer; callers never make one.
         """
+        if query is source:
+            width = query.shape[-1]
+            joined = F.linear(query, self.in_proj_weight, self.in_proj_bias)
+            return self.mix(joined[..., :width], joined[..., width:], hidden)
         return self.mix(self.project_query(query), self.project_source(source), hidden)
 
     def project_query(self, query: torch.Tensor) -> torch.Tensor:

@@ -58,8 +58,9 @@ class TextTower(nn.Module):
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> "TextTower":
-        """As of any module; the cache is emptied, since weights are about to change or have changed."""
-        self.cache.clear()
+        """As of any module; where the mode changes, weights are about to change or have changed: the cache goes."""
+        if mode != self.training:
+            self.cache.clear()
         super().train(mode)
         return self
 

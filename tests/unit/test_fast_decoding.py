@@ -14,7 +14,7 @@ from golden_weights import CHECKPOINT, M_CLIP
 
 from clip4str_doctr import CLIP4STR, load_model
 from clip4str_doctr.caption_cache import CaptionCache, WeightState
-from clip4str_doctr.decoding import Reading
+from clip4str_doctr.decoding import Reading, Stage
 from clip4str_doctr.modeling.text_tower import MClipTextTower, TextTower
 from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training.synth import Renderer
@@ -88,6 +88,20 @@ def test_in_half_precision(dtype: torch.dtype) -> None:
     words = [[text for text, _ in model.postprocessor(reading.answer(eos))] for reading in (plain, fast)]
     assert sum(one == other for one, other in zip(*words, strict=True)) >= 11
     assert fast.stages[-1].cross.dtype == torch.float32
+
+
+@pytest.mark.gpu
+def test_on_a_gpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    model = load_model(EMBEDDED).cuda()
+    crops = [Renderer("clean", "val", 37).sample(index)[0] for index in range(32)]
+    pixels = Preprocess(model.config.image_tower.image_size, model.config.preprocess)(crops).cuda()
+    plain, fast = (
+        Reading([Stage(s.visual.cpu(), s.cross.cpu(), s.rows.cpu(), s.captions) for s in reading.stages])
+        for reading in readings(model, pixels)
+    )
+    assert difference(plain, fast) < 2e-4
 
 
 def test_a_wrong_guess_costs_rounds_and_changes_nothing(model_and_pixels: Any) -> None:
@@ -199,6 +213,14 @@ def test_autocast_has_tokens_of_its_own() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             cast = model.text_tower.encode(["phở", "bò"])
         assert cast[0].dtype == torch.bfloat16 and torch.equal(model.text_tower.encode(["phở"])[0], plain)
+
+
+def test_eval_of_a_model_in_eval_mode_forgets_nothing() -> None:
+    """docTR's predictors call it when they are made."""
+    model = golden_model()
+    with torch.no_grad():
+        model.text_tower.encode(["phở"])
+    assert model.eval().text_tower.cache.info().captions == 1
 
 
 def test_training_remembers_nothing() -> None:

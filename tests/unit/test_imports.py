@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 
 # From the ground up: a room may import, when it is imported itself, from its own floor and those before it.
 FLOORS = (
-    ("charset",),
+    ("charset", "eager"),
     ("config",),
     (
         "preprocess",
@@ -123,6 +124,29 @@ def test_weights_are_listed_without_torch() -> None:
     assert not {"torch", "doctr", "transformers"} & imported_by(
         "from clip4str_doctr.cli import main", "main(['weights'])"
     )
+
+
+def test_reading_imports_what_it_needs_only() -> None:
+    """The command line and the small model: neither docTR, nor what the big towers need, nor torch's compiler."""
+    script = "\n".join(
+        [
+            "import sys, clip4str_doctr, torch, numpy as np",
+            "from clip4str_doctr.cli import main",
+            "from PIL import Image",
+            "Image.fromarray(np.full((32, 90, 3), 200, np.uint8)).save(sys.argv[1])",
+            "assert main(['read', sys.argv[1]]) == 0",
+            "print([name for name in sys.argv[2].split() if name in sys.modules])",
+        ]
+    )
+    names = "doctr torchvision transformers open_clip torch._dynamo matplotlib cv2"
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(Path(folder) / "word.png"), names],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+        )
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
 
 
 def test_public_names() -> None:
