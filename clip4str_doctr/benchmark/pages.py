@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from rapidfuzz.distance import Levenshtein
 
 from clip4str_doctr.benchmark.rendered_pages import RenderedPage, photographed, render_page
 from clip4str_doctr.boxes import enclosing_boxes
@@ -30,7 +31,6 @@ from clip4str_doctr.detection import detector
 from clip4str_doctr.finders import TesseractWords
 from clip4str_doctr.lines import MARGIN
 from clip4str_doctr.lookup import find_weights
-from clip4str_doctr.training.validate import edit_distance
 from clip4str_doctr.weight_card import TENSOR_FILE, sha256_of
 
 __all__ = ["KINDS", "PageReading", "measure", "pages_of", "score_pages"]
@@ -151,7 +151,7 @@ def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) 
         wanted, given, found = wanted + len(page.words), given + len(reading.words), found + len(pairs)
         right += sum(_nfc(page.words[one].text) == _nfc(reading.words[other]) for one, other in pairs)
         truth = _flat(page.text)
-        edits, symbols = edits + edit_distance(_flat(reading.text), truth), symbols + len(truth)
+        edits, symbols = edits + Levenshtein.distance(_flat(reading.text), truth), symbols + len(truth)
     steps = readings[0].seconds
     return {
         "pages": len(pages),
