@@ -1,7 +1,7 @@
 """Photographic surfaces: cuts of pictures that their makers gave away, shipped in scikit-image's package.
 
-All are CC0 or in the public domain by the docstrings of `skimage.data`: astronaut and rocket (NASA, SpaceX), brick, grass
-and gravel (CC0 textures), camera, chelsea and coffee (their photographers, CC0). The files are read, scikit-image
+All are CC0 or in the public domain by the docstrings of `skimage.data`: astronaut and rocket (NASA, SpaceX), brick,
+grass and gravel (CC0 textures), camera, chelsea and coffee (their photographers, CC0). The files are read, scikit-image
 itself is not imported.
 """
 
