@@ -16,6 +16,11 @@ from clip4str_doctr.weights import save_model
 
 REPO = Path(__file__).parents[1]
 
+# Workers of pytest-xdist share the cores; processes that tests start inherit their share.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // int(workers), 1)))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
 MICRO: ModelConfig = replace(
     PRESETS["clip4str_vn_tiny"],
     image_tower=ConvImageTowerConfig((32, 128), stem_widths=(8, 8, 16), width=16, layers=1, heads=2, output_dim=16),
