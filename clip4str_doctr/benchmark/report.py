@@ -26,6 +26,7 @@ def package_commit() -> str | None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write under another name first: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)
     os.replace(part, path)
