@@ -157,7 +157,7 @@ def _add_accuracy(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--words", type=_positive, default=1000, metavar="N", help="of each suite (default: 1000, all)")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="labelled pictures instead: labels.json, with images/ or beside them"
+        "--data", type=Path, metavar="DIR", help="labelled pictures instead: labels.json with images, or an LMDB"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is one)")
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for figures (JSON, table) and pictures")

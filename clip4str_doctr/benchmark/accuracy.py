@@ -2,9 +2,7 @@
 
 import json
 import logging
-import os
 import platform
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from clip4str_doctr.benchmark.confusion import Confusion, count_confusion
 from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.labelled import labelled_words
 from clip4str_doctr.benchmark.pictures import draw_confusion, draw_reliability, png
+from clip4str_doctr.benchmark.report import package_commit, write_bytes
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.published import find_checkpoint
 from clip4str_doctr.training.calibration import calibration_error, reliability
@@ -100,8 +99,8 @@ def run_accuracy(
     table = "\n".join(lines)
     if out is not None:
         report = {"suites": {name: one.figures for name, one in measured.items()}, "protocol": protocol(model, weights)}
-        _write(out / "accuracy.json", (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
-        _write(out / "accuracy.md", (table + "\n").encode())
+        write_bytes(out / "accuracy.json", (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
+        write_bytes(out / "accuracy.md", (table + "\n").encode())
         _draw(measured, out)
     return table
 
@@ -156,10 +155,10 @@ def _draw(measured: Mapping[str, Measured], out: Path) -> None:
         total.tones.update(one.confusion.tones)
         total.qualities.update(one.confusion.qualities)
     tables = total.to_dict()
-    _write(out / "confusion.png", png(draw_confusion(tables["tones"], tables["qualities"])))
-    _write(out / "reliability.png", png(draw_reliability({name: one.figures for name, one in measured.items()})))
+    write_bytes(out / "confusion.png", png(draw_confusion(tables["tones"], tables["qualities"])))
+    write_bytes(out / "reliability.png", png(draw_reliability({name: one.figures for name, one in measured.items()})))
     for name, one in measured.items():
-        _write(out / f"failures-{name}.png", png(draw_gallery(one.failures, name)))
+        write_bytes(out / f"failures-{name}.png", png(draw_gallery(one.failures, name)))
 
 
 def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
@@ -173,7 +172,7 @@ def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
         "confidence": model.postprocessor.confidence,
         "temperature": model.postprocessor.temperature,
         "package": __version__,
-        "package_commit": _commit(),
+        "package_commit": package_commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} ({platform.machine()})",
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "torch": torch.__version__,
@@ -193,24 +192,7 @@ def _weights(weights: str | Path | None) -> dict[str, Any]:
     return {"weights": checkpoint.name, "weights_sha256": sha256_of(checkpoint), "weights_commit": None}
 
 
-def _commit() -> str | None:
-    """Of the checkout this package lies in; None for an installed one."""
-    package = Path(__file__).parents[1]
-    if not (package.parent / ".git").exists():
-        return None
-    command = ["git", "-C", str(package.parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
-
-
 def markdown_row(name: str, figures: Mapping[str, Any]) -> str:
     """A set's line of the table, in per cent."""
     cells = [f"{100 * figures[key]:.1f} %" for key in COLUMNS.values()]
     return f"| {name} | {figures['n']} | {' | '.join(cells)} |"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under another name first: a reader sees the old file or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)

@@ -1,49 +1,37 @@
-"""Labelled pictures of words in docTR's recognition dataset format: `images/` and `labels.json`."""
+"""Labelled pictures of words, to be read and compared: the formats that training takes, but nothing may be left out."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from clip4str_doctr.images import UnreadableImageError, open_image
+from clip4str_doctr.images import UnreadableImageError
+from clip4str_doctr.training.datasets import open_word_set
 
-__all__ = ["LABELS", "labelled_words"]
-
-LABELS = "labels.json"
+__all__ = ["labelled_words"]
 
 
 def labelled_words(folder: Path) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
-    """-> crops (H, W, 3) uint8 RGB and their labels, in the order of labels.json.
+    """-> crops (H, W, 3) uint8 RGB and their labels, in the order of the data set.
 
-    folder: holds labels.json, {"name of a picture": "label"}, and the pictures, in images/ or beside it. All of them
-    are read: a figure over those that can be found would be another one.
+    folder: docTR's recognition format (pictures in images/ or beside labels.json) or an LMDB, see `training.datasets`.
+    All words are read: a figure over those that can be found would be another one.
     Raises ValueError naming what is missing, unreadable or no label.
     """
-    labels = _read_labels(folder / LABELS)
-    place = folder / "images" if (folder / "images").is_dir() else folder
-    if missing := [name for name in labels if not (place / name).is_file()]:
-        raise ValueError(
-            f"{place} lacks {len(missing)} of the {len(labels)} pictures of {LABELS}: {', '.join(missing[:10])}"
-        )
-    crops = []
-    for name in labels:
+    words = open_word_set(folder)
+    entries = words.entries()
+    if not entries:
+        raise ValueError(f"{folder} holds no words; every picture needs a label")
+    if empty := [name for name, label in entries if not label]:
+        raise ValueError(f"{folder}: every word needs a label, those of {', '.join(empty[:10])} are empty")
+    crops, unread = [], []
+    for name, _ in entries:
         try:
-            crops.append(open_image(place / name))
+            crops.append(words.crop(name))
         except UnreadableImageError as error:
-            raise ValueError(f"{place / name}: {error}") from error
-    return crops, list(labels.values())
-
-
-def _read_labels(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist; give a folder with {LABELS} and pictures, in images/ or beside it")
-    try:
-        labels = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} must be JSON in UTF-8: {error}") from error
-    if not isinstance(labels, dict) or not labels:
-        raise ValueError(f'{path} must map names of pictures to labels: {{"1.jpg": "PHỞ"}}')
-    if wrong := [name for name, label in labels.items() if not isinstance(label, str) or not label]:
-        raise ValueError(f"{path}: every label must be a text, those of {', '.join(wrong[:10])} are not")
-    return labels
+            unread.append(f"{name}: {error}")
+    if unread:
+        raise ValueError(
+            f"{folder}: {len(unread)} of {len(entries)} pictures cannot be read: " + "; ".join(unread[:10])
+        )
+    return crops, [label for _, label in entries]

@@ -26,6 +26,7 @@ from torch import nn
 
 from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.page_stream import page_words, render_words
+from clip4str_doctr.benchmark.report import package_commit
 from clip4str_doctr.benchmark.scripted import MISREAD_SHARE, Script, scripted_model
 from clip4str_doctr.benchmark.timing import Case, clock, interleave, stopwatch
 from clip4str_doctr.caption_cache import CaptionCache
@@ -241,7 +242,7 @@ def measure(archs: Sequence[str], device: torch.device, rounds: int, batches: Se
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "version": __version__,
-            "commit": _commit(),
+            "commit": package_commit(),
         },
         "cases": [case.summary() for case in cases],
         "stages_ms_per_word": {model.config.arch: _stage_times(cases, model, device, rounds + 1) for model in models},
@@ -305,16 +306,6 @@ def _cpu() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} logical cores"
-
-
-def _commit() -> str | None:
-    """Of the checkout, marked where it has changes; None outside of one."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, encoding="utf-8", check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
 
 
 def draw(figures: dict[str, Any], picture: Path) -> None:

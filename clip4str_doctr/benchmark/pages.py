@@ -1,17 +1,15 @@
 """Whole pages: which words a detector finds, how they are read, beside Tesseract on the same pages, in one run.
 
-`python -m clip4str_doctr.benchmark.pages [--seeds N] [--detectors rapidocr tesseract] [-o FILE]` writes JSON: a row per
-kind of page and reader, and the protocol. A word counts as found if a box of one's own has an IoU of 0.5 or more with
-its ink, both as straight boxes; as read, if besides the text there is the same, case and punctuation included. The
-CER is of the whole page's text, spaces and line breaks alike, in the order in which it was read: a wrong order of
-lines costs more than most wrong letters do.
+`python -m clip4str_doctr.benchmark.pages [--seeds N] [--first-seed S] [--detectors rapidocr tesseract] [-o FILE]`
+writes JSON: a row per kind of page and reader, and the protocol. A word counts as found if a box of one's own has an
+IoU of 0.5 or more with its ink, both as straight boxes; as read, if besides the text there is the same, case and
+punctuation included. The CER is of the whole page's text, spaces and line breaks alike, in the order in which it was
+read: a wrong order of lines costs more than most wrong letters do.
 """
 
 import argparse
-import json
 import os
 import platform
-import subprocess
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -26,6 +24,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from clip4str_doctr.benchmark.rendered_pages import RenderedPage, photographed, render_page
+from clip4str_doctr.benchmark.report import package_commit, tell
 from clip4str_doctr.boxes import enclosing_boxes
 from clip4str_doctr.detection import detector
 from clip4str_doctr.finders import TesseractWords
@@ -108,11 +107,11 @@ class TesseractReader:
         )
 
 
-def pages_of(kind: str, seeds: int) -> Iterator[RenderedPage]:
-    """Pages of one of `KINDS`, with seeds from 0. Raises ValueError for another kind."""
+def pages_of(kind: str, seeds: Sequence[int]) -> Iterator[RenderedPage]:
+    """Pages of one of `KINDS`, one a seed. Raises ValueError for another kind."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    for seed in range(seeds):
+    for seed in seeds:
         if kind.startswith(("columns", "table")):
             yield render_page(seed, "columns" if kind.startswith("columns") else "table", 150)
         else:
@@ -172,7 +171,7 @@ def _flat(text: str) -> str:
     return " ".join(_nfc(text).split())
 
 
-def measure(detectors: Sequence[str], seeds: int, kinds: Sequence[str] = KINDS) -> dict[str, Any]:
+def measure(detectors: Sequence[str], seeds: Sequence[int], kinds: Sequence[str] = KINDS) -> dict[str, Any]:
     """Rows for every kind of page and every reader, with the protocol. Raises RuntimeError if a detector is absent."""
     readers: list[Any] = [*(Reader(name) for name in detectors), TesseractReader()]
     rows = []
@@ -184,26 +183,19 @@ def measure(detectors: Sequence[str], seeds: int, kinds: Sequence[str] = KINDS) 
     return {"rows": rows, "protocol": _protocol(seeds)}
 
 
-def _protocol(seeds: int) -> dict[str, Any]:
+def _protocol(seeds: Sequence[int]) -> dict[str, Any]:
     return {
         "pages": "clip4str_doctr.benchmark.rendered_pages: fonts and words that training never saw",
-        "seeds": list(range(seeds)),
+        "seeds": list(seeds),
         "match": f"IoU >= {_IOU} of straight boxes, each box once; ground truth: ink of the word",
         "word_accuracy": "of all words, cased, NFC, found and read",
         "margin": MARGIN,
         "weights": sha256_of(find_weights(ARCH) / TENSOR_FILE),
-        "commit": _commit(),
+        "commit": package_commit(),
         "versions": {name: _version(name) for name in ("clip4str-doctr", "python-doctr", "rapidocr", "torch")},
         "device": f"CPU {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
         "load": [round(value, 1) for value in os.getloadavg()],
     }
-
-
-def _commit() -> str | None:
-    """The checkout's commit, None where there is no checkout."""
-    folder = Path(__file__).parent
-    done = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, encoding="ascii")
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _version(package: str) -> str | None:
@@ -217,19 +209,15 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="pages of every kind (default: 3)")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first page (default: 0)")
     parser.add_argument("--detectors", nargs="+", default=["rapidocr", "tesseract"], metavar="NAME")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, metavar="KIND")
     parser.add_argument("-o", "--out", type=Path, help="JSON file to write (default: standard output)")
     arguments = parser.parse_args()
     if arguments.seeds < 1:
         parser.error(f"--seeds must be at least 1, got {arguments.seeds}")
-    text = json.dumps(measure(arguments.detectors, arguments.seeds, arguments.kinds), ensure_ascii=False, indent=2)
-    if arguments.out is None:
-        print(text)
-        return
-    partial = arguments.out.with_name(arguments.out.name + ".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(arguments.out)
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    tell(measure(arguments.detectors, seeds, arguments.kinds), arguments.out)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ overlooked a space: its right answer is its symbols without the spaces, for the 
 
 import argparse
 import itertools
-import json
-import os
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw
 
+from clip4str_doctr.benchmark.report import package_commit, tell
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.training.metrics import similarity
 from clip4str_doctr.training.synth.backgrounds import background, contrasting_colours
@@ -210,17 +208,6 @@ def _figures(drawn: Sequence[Sample], answers: dict[str, list[str]], group: Sequ
     return figures
 
 
-def _commit() -> str | None:
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():
-        return None  # installed from a wheel; a repository further up is somebody else's
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def main() -> None:
     """Print or write one JSON object: the tables, and the protocol that makes them figures."""
     from clip4str_doctr.weights import find_weights, load_model, read_card
@@ -244,17 +231,11 @@ def main() -> None:
         "arch": model.config.arch,
         "weights_sha256": card.sha256["model.safetensors"],
         "weights_commit": card.commit,
-        "commit": _commit(),
+        "commit": package_commit(),
         "device": str(next(model.parameters()).device),
         "torch": torch.__version__,
     }
-    text = json.dumps({"protocol": protocol, **measure(model, arguments.count, arguments.seed)}, indent=1)
-    if arguments.output is None:
-        print(text)
-        return
-    part = arguments.output.with_name(f".{arguments.output.name}.part")
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, arguments.output)
+    tell({"protocol": protocol, **measure(model, arguments.count, arguments.seed)}, arguments.output)
 
 
 if __name__ == "__main__":

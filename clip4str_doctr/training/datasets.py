@@ -65,15 +65,16 @@ def _expected() -> str:
 
 
 class DoctrFolder:
-    """docTR's recognition format."""
+    """docTR's recognition format; pictures may also lie beside the labels."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._pictures = folder / IMAGES_FOLDER if (folder / IMAGES_FOLDER).is_dir() else folder
 
     def entries(self) -> list[tuple[str, str]]:
         path = self.folder / LABELS_FILE
         try:
-            labels = json.loads(path.read_text(encoding="utf-8"))
+            labels = json.loads(path.read_text(encoding="utf-8-sig"))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise DatasetError(f'{path} must be JSON in UTF-8, {{"file name": "label"}}; it is not: {error}') from error
         if not isinstance(labels, dict):
@@ -83,7 +84,7 @@ class DoctrFolder:
         return list(labels.items())
 
     def crop(self, name: str) -> npt.NDArray[np.uint8]:
-        return open_image(self.folder / IMAGES_FOLDER / name)
+        return open_image(self._pictures / name)
 
 
 class LmdbFolder:

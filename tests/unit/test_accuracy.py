@@ -80,15 +80,21 @@ def test_nothing_of_a_folder_is_dropped(micro_folder: Path, data: Path, capsys: 
     with pytest.raises(ValueError, match=r"a\.png: not a readable image"):
         labelled_words(data)
     (data / "images" / "a.png").unlink()
-    with pytest.raises(ValueError, match=r"lacks 1 of the 3 pictures of labels\.json: a\.png"):
+    with pytest.raises(ValueError, match=r"1 of 3 pictures cannot be read: a\.png: .*No such file"):
         labelled_words(data)
-    for content, message in (("{}", "must map names"), ('{"a": 3}', "those of a are not"), ("[", "must be JSON")):
+    for content, message in (
+        ("{}", "holds no words"),
+        ('{"a": 3}', "the label of 'a' must be a string"),
+        ('{"a": ""}', "those of a are empty"),
+        ("[1]", "got a list"),
+        ("[", "must be JSON"),
+    ):
         (data / "labels.json").write_text(content)
         with pytest.raises(ValueError, match=message):
             labelled_words(data)
     (data / "labels.json").unlink()
     assert main(["bench", "accuracy", "--weights", str(micro_folder), "--data", str(data)]) == 2
-    assert "labels.json does not exist; give a folder with labels.json" in capsys.readouterr().err
+    assert "a data set is a folder with images/ and labels.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
