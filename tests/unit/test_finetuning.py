@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from golden_weights import CHECKPOINT as PUBLISHED
 from golden_weights import M_CLIP
+from noise_words import Noise
 from PIL import Image
 
 from clip4str_doctr.training import loop, losses
@@ -24,17 +24,6 @@ from clip4str_doctr.weight_card import read_card
 from clip4str_doctr.weights import load_model
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-
-
-class Noise:
-    """Words nobody could read, as quick to make as can be."""
-
-    def __init__(self, style: str, split: str, seed: int) -> None:
-        self.seed = seed
-
-    def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
-        drawn = np.random.default_rng([self.seed, index])
-        return drawn.integers(0, 256, (32, 128, 3), dtype=np.uint8), "phở"[: 1 + index % 3]
 
 
 def recipe_from(init: Path, name: str = "clip4str_vn_tiny_finetune", **parts: Any) -> Recipe:
