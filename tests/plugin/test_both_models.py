@@ -27,6 +27,7 @@ from doctr.utils.geometry import extract_crops
 from doctr_pages import eager_detector, no_words, three_words, values
 from golden_weights import CHECKPOINT, GOLDEN, M_CLIP, same_weights
 from PIL import Image
+from watched_compile import watched_compile
 
 import clip4str_doctr
 from clip4str_doctr.config import PRESETS
@@ -277,18 +278,8 @@ def test_half_precision(dtype: torch.dtype, model: CLIP4STR, crops: Crops) -> No
 
 
 def test_compiled(model: CLIP4STR, crops: Crops, answers: list[str]) -> None:
-    torch.compiler.reset()
-    graphs: list[torch.fx.GraphModule] = []
-
-    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    with warnings.catch_warnings():
-        # Of torch's own: it looks at attributes of functions that it deprecates.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        read = texts(torch.compile(model, backend=backend), crops)
-    torch.compiler.reset()
+    with watched_compile(model) as (compiled_model, graphs):
+        read = texts(compiled_model, crops)
     assert read == answers
     assert sum(len(graph.graph.nodes) for graph in graphs) > 20, "the image tower is compiled"
 

@@ -18,6 +18,7 @@ from doctr.models import recognition, recognition_predictor
 from doctr.utils.metrics import TextMatch
 from golden_weights import CHECKPOINT, M_CLIP, out_map, same_weights
 from torch.nn import functional as F
+from watched_compile import watched_compile
 
 import clip4str_doctr
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
@@ -72,18 +73,8 @@ def test_half_precision_reads_the_same(dtype: torch.dtype, model: CLIP4STR, word
 
 
 def test_compiled_by_dynamo_reads_the_same(model: CLIP4STR, words: Any, answers: list[str]) -> None:
-    torch.compiler.reset()
-    graphs: list[torch.fx.GraphModule] = []
-
-    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    with warnings.catch_warnings():
-        # Of torch's own: it looks at attributes of functions that it deprecates.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        compiled = texts(torch.compile(model, backend=backend), words[0][:70])
-    torch.compiler.reset()
+    with watched_compile(model) as (compiled_model, graphs):
+        compiled = texts(compiled_model, words[0][:70])
     assert compiled == answers[:70]
     assert any("stem" in node.name for graph in graphs for node in graph.graph.nodes), "the image tower is compiled"
 
