@@ -21,7 +21,7 @@ from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import DecodeConfig
 from clip4str_doctr.decoding import Reading, Stage, cloze_mask
 
-__all__ = ["EncodeFn", "ProjectingDecoder", "fast_predict_and_refine"]
+__all__ = ["Branch", "EncodeFn", "Memory", "ProjectingDecoder", "fast_predict_and_refine"]
 
 # Distinct captions -> tokens (T, d) of each.
 EncodeFn = Callable[[Sequence[str]], list[torch.Tensor]]
@@ -60,8 +60,8 @@ def fast_predict_and_refine(
 ) -> Reading:
     """As `dual_predict_and_refine`. encode: see `EncodeFn`."""
     length = config.max_symbols + 1
-    visual_branch, cross_branch = (_Branch(decoder, charset, length) for decoder in decoders)
-    visual_memory = _Memory(visual_branch.decoder.project_memory(image_tokens))
+    visual_branch, cross_branch = (Branch(decoder, charset, length) for decoder in decoders)
+    visual_memory = Memory(visual_branch.decoder.project_memory(image_tokens))
     if config.decode_ar:
         visual = visual_branch.draft_to_eos(visual_memory)
     else:
@@ -88,14 +88,14 @@ def fast_predict_and_refine(
 
 
 @dataclass(frozen=True)
-class _Memory:
+class Memory:
     """Keys and values (N, M, 2 d) of what one branch looks at, and which of it is padding (N, 1, 1, M), if any."""
 
     projected: torch.Tensor
     hidden: torch.Tensor | None = None
 
-    def __getitem__(self, rows: slice | torch.Tensor) -> "_Memory":
-        return _Memory(self.projected[rows], None if self.hidden is None else self.hidden[rows])
+    def __getitem__(self, rows: slice | torch.Tensor) -> "Memory":
+        return Memory(self.projected[rows], None if self.hidden is None else self.hidden[rows])
 
 
 class _SeenCaptions:
@@ -108,7 +108,7 @@ class _SeenCaptions:
         self._encode = encode
         self._tokens: dict[str, torch.Tensor] = {}
 
-    def memory(self, captions: Sequence[str]) -> _Memory:
+    def memory(self, captions: Sequence[str]) -> Memory:
         """captions: N strings -> the N pictures, each followed by its caption."""
         distinct = list(dict.fromkeys(captions))
         new = [caption for caption in distinct if caption not in self._tokens]
@@ -128,10 +128,10 @@ class _SeenCaptions:
             ends = torch.tensor([count for _, count in own]) + self._images.shape[1]
             pad = torch.arange(self._images.shape[1] + longest) >= ends[:, None]
             hidden = pad[:, None, None].to(projected.device)
-        return _Memory(torch.cat([self._images, texts], dim=1), hidden)
+        return Memory(torch.cat([self._images, texts], dim=1), hidden)
 
 
-class _Branch:
+class Branch:
     """One decoder's drafts and refinements, over memories that are projected already."""
 
     def __init__(self, decoder: ProjectingDecoder, charset: Charset, length: int) -> None:
@@ -140,7 +140,7 @@ class _Branch:
         self._charset = charset
         self._length = length
 
-    def draft_to_eos(self, memory: _Memory) -> torch.Tensor:
+    def draft_to_eos(self, memory: Memory) -> torch.Tensor:
         """Symbol by symbol until every word has met EOS -> (N, length, V + 1)."""
         count, device = memory.projected.shape[0], memory.projected.device
         patience = _STEPS_BETWEEN_QUESTIONS.get(device.type, _STEPS_BETWEEN_QUESTIONS_ELSEWHERE)
@@ -167,11 +167,11 @@ class _Branch:
         assert out is not None
         return out
 
-    def draft_at_once(self, memory: _Memory) -> torch.Tensor:
+    def draft_at_once(self, memory: Memory) -> torch.Tensor:
         """All queries together, each having seen BOS only -> (N, length, V + 1)."""
         return self._ask(slice(self._length), self._begin(memory), memory)
 
-    def draft(self, memory: _Memory, rows: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
+    def draft(self, memory: Memory, rows: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
         """What `rows` (N,) greedy steps give, found without taking them one by one -> (N, L, V + 1).
 
         guess: (N, L) ids, L the longest word's rows. All steps are taken at once with the guess as context, and again
@@ -197,7 +197,7 @@ class _Branch:
         assert out is not None
         return out
 
-    def refine(self, memory: _Memory, previous: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def refine(self, memory: Memory, previous: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """As `decoding.refine` -> (N, length, V + 1)."""
         answers = previous[:, :-1].argmax(-1)
         ids = torch.cat([self._bos(answers.shape[0], answers.device), answers], dim=1)
@@ -208,14 +208,14 @@ class _Branch:
         return self._ask(slice(self._length), content, memory, hidden)
 
     def _ask(
-        self, steps: slice, content: torch.Tensor, memory: _Memory, hidden: torch.Tensor | None = None
+        self, steps: slice, content: torch.Tensor, memory: Memory, hidden: torch.Tensor | None = None
     ) -> torch.Tensor:
         queries, asked = self._queries
         return self.decoder.answer(
             (queries[:, steps], asked[:, steps]), content, memory.projected, hidden, memory.hidden
         )
 
-    def _begin(self, memory: _Memory) -> torch.Tensor:
+    def _begin(self, memory: Memory) -> torch.Tensor:
         """The content that every word begins with (N, 1, 2 d)."""
         bos = self.decoder.project_content(self._bos(1, memory.projected.device))
         return bos.expand(memory.projected.shape[0], -1, -1)

@@ -84,7 +84,9 @@ class LossRecipe:
     visual_weight: float = 1.0
     cross_weight: float = 1.0
     label_smoothing: float = 0.0
+    captions: str = "forced"  # the visual branch's with the label as context, or "read": as it reads
     caption_corruption: float = 0.1  # share of captions with some characters replaced by look-alikes
+    hidden_images: float = 0.0  # share of words of whose image the cross branch sees half
     ctc_weight: float = 1.0
     ctc_weight_end: float = 0.1
     ctc_rows: int = 4
@@ -147,6 +149,7 @@ class Recipe:
 
 
 PRECISIONS = ("float32", "bfloat16", "auto")
+CAPTIONS = ("forced", "read")
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -180,6 +183,7 @@ def _check(recipe: Recipe) -> None:
         "schedule.warmup": recipe.schedule.warmup,
         "schedule.final_factor": recipe.schedule.final_factor,
         "loss.caption_corruption": recipe.loss.caption_corruption,
+        "loss.hidden_images": recipe.loss.hidden_images,
         "loss.label_smoothing": recipe.loss.label_smoothing,
         "optim.ema_decay": recipe.optim.ema_decay,
         "words.augment": recipe.words.augment,
@@ -208,8 +212,12 @@ def _check(recipe: Recipe) -> None:
         raise ValueError("words.val watches words.train, which is empty; give --data DIR, too")
     if min(recipe.freeze.image_layers, recipe.freeze.text_layers) < 0:
         raise ValueError(f"layers to freeze must be 0 or more, got {recipe.freeze}")
-    if recipe.run.precision not in PRECISIONS:
-        raise ValueError(f"run.precision must be one of {', '.join(PRECISIONS)}, got {recipe.run.precision!r}")
+    for name, value, known in (
+        ("run.precision", recipe.run.precision, PRECISIONS),
+        ("loss.captions", recipe.loss.captions, CAPTIONS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
 def _read(kind: Any, values: Any, where: str) -> Any:
