@@ -4,6 +4,7 @@
   of one layer neither ever changes.
 - A word that has met EOS leaves the visual draft.
 - The cross branch mostly says what the visual branch said, so its draft is checked in one go instead of being spelled.
+- Words of which the visual branch is certain are left at its draft, where that is asked for.
 - Every distinct caption is encoded once; a refined draft that equals the draft needs no second look at it.
 
 Nothing waits for the device but the drafts' questions whether all is said, and the spelling of captions.
@@ -11,7 +12,7 @@ Nothing is changed in place that a gradient would need.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol
 
@@ -19,7 +20,14 @@ import torch
 
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import DecodeConfig
-from clip4str_doctr.decoding import Reading, Stage, cloze_mask
+from clip4str_doctr.decoding import (
+    Reading,
+    Stage,
+    at_draft,
+    certain_end,
+    cloze_mask,
+    draft_certainty,
+)
 
 __all__ = ["Branch", "EncodeFn", "Memory", "ProjectingDecoder", "fast_predict_and_refine"]
 
@@ -57,34 +65,83 @@ def fast_predict_and_refine(
     encode: EncodeFn,
     charset: Charset,
     config: DecodeConfig,
+    certain_from: float | None = None,
 ) -> Reading:
     """As `dual_predict_and_refine`. encode: see `EncodeFn`."""
-    length = config.max_symbols + 1
-    visual_branch, cross_branch = (Branch(decoder, charset, length) for decoder in decoders)
-    visual_memory = Memory(visual_branch.decoder.project_memory(image_tokens))
+    length, eos = config.max_symbols + 1, charset.eos
+    branches = Branch(decoders[0], charset, length), Branch(decoders[1], charset, length)
+    visual_branch, memory = branches[0], Memory(decoders[0].project_memory(image_tokens))
     if config.decode_ar:
-        visual = visual_branch.draft_to_eos(visual_memory)
+        visual = visual_branch.draft_to_eos(memory)
     else:
-        visual = visual_branch.draft_at_once(visual_memory)
+        visual = visual_branch.draft_at_once(memory)
     ids = visual.argmax(-1).tolist()
-    rows = [min(_symbols(word, charset.eos) + 1, length) if config.decode_ar else length for word in ids]
+    rows = [min(_symbols(word, eos) + 1, length) if config.decode_ar else length for word in ids]
     visual = visual[:, : max(rows)]
-    row_counts = torch.tensor(rows).to(image_tokens.device)
-    captions = [charset.decode(word) for word in ids]
+    draft = Stage(visual, visual, torch.tensor(rows).to(image_tokens.device), [charset.decode(word) for word in ids])
+    if certain_from is None:
+        return Reading(_read_on(draft, image_tokens, memory, branches, encode, config))
 
+    certain = draft_certainty(visual, eos) >= certain_from
+    open_words = [number for number, sure in enumerate(certain.tolist()) if not sure]
+    if len(open_words) == len(rows):
+        return Reading(_read_on(draft, image_tokens, memory, branches, encode, config), certain)
+    stages = [at_draft(draft, size, eos) for size in (visual.shape[1], *[length] * config.refine_iters)]
+    if open_words:
+        index = torch.tensor(open_words).to(image_tokens.device)
+        longest = max(rows[number] for number in open_words)
+        part = _words_of(draft, open_words, index, longest)
+        read = _read_on(part, image_tokens[index], memory[index], branches, encode, config)
+        stages = [_put(stage, words, open_words, index) for stage, words in zip(stages, read, strict=True)]
+    return Reading(stages, certain)
+
+
+def _read_on(
+    draft: Stage,
+    image_tokens: torch.Tensor,
+    memory: "Memory",
+    branches: tuple["Branch", "Branch"],
+    encode: EncodeFn,
+    config: DecodeConfig,
+) -> list[Stage]:
+    """All stages, given what the visual branch drafted. memory: what that branch looks at."""
+    visual_branch, cross_branch = branches
     seen = _SeenCaptions(cross_branch.decoder, image_tokens, encode)
-    cross_memory = seen.memory(captions)
-    cross = cross_branch.draft(cross_memory, row_counts, visual.argmax(-1))
-    stages = [Stage(visual, cross, row_counts, captions)]
+    cross_memory = seen.memory(draft.captions)
+    stages = [replace(draft, cross=cross_branch.draft(cross_memory, draft.rows, draft.visual.argmax(-1)))]
     for _ in range(config.refine_iters):
         last = stages[-1]
-        visual = visual_branch.refine(visual_memory, last.visual, last.rows)
-        captions = [charset.decode(word) for word in visual.argmax(-1).tolist()]
+        visual = visual_branch.refine(memory, last.visual, last.rows)
+        captions = visual_branch.spell(visual)
         if captions != last.captions:
             cross_memory = seen.memory(captions)
         cross = cross_branch.refine(cross_memory, last.cross, last.rows)
-        stages.append(Stage(visual, cross, torch.full_like(row_counts, length), captions))
-    return Reading(stages)
+        stages.append(Stage(visual, cross, torch.full_like(draft.rows, visual.shape[1]), captions))
+    return stages
+
+
+def _words_of(stage: Stage, numbers: list[int], index: torch.Tensor, length: int) -> Stage:
+    """Some words of a stage, by their numbers, here and on the device, and the first `length` of its rows."""
+    captions = [stage.captions[number] for number in numbers]
+    return Stage(stage.visual[index, :length], stage.cross[index, :length], stage.rows[index], captions)
+
+
+def _put(stage: Stage, words: Stage, numbers: list[int], index: torch.Tensor) -> Stage:
+    """The stage with other words in the place of those of these numbers; they may have fewer rows."""
+    captions = list(stage.captions)
+    for number, caption in zip(numbers, words.captions, strict=True):
+        captions[number] = caption
+    return Stage(
+        _put_rows(stage.visual, words.visual, index),
+        _put_rows(stage.cross, words.cross, index),
+        stage.rows.index_copy(0, index, words.rows),
+        captions,
+    )
+
+
+def _put_rows(logits: torch.Tensor, words: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """(N, L, V + 1) with words (n, <= L, V + 1) at `index` (n,); their missing rows are of no account."""
+    return logits.index_copy(0, index, torch.cat([words, logits[index, words.shape[1] :]], dim=1))
 
 
 @dataclass(frozen=True)
@@ -207,6 +264,10 @@ class Branch:
         content = self.decoder.project_content(ids)
         return self._ask(slice(self._length), content, memory, hidden)
 
+    def spell(self, logits: torch.Tensor) -> list[str]:
+        """(N, L, V + 1) -> N strings, each cut at its first EOS."""
+        return [self._charset.decode(word) for word in logits.argmax(-1).tolist()]
+
     def _ask(
         self, steps: slice, content: torch.Tensor, memory: Memory, hidden: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -225,9 +286,7 @@ class Branch:
 
     def _closed(self, count: int, like: torch.Tensor) -> torch.Tensor:
         """(count, length, V + 1) of rows that say EOS, of the type of the logits (V + 1,) given."""
-        closed = torch.full_like(like, -1e4)
-        closed[self._charset.eos] = 0
-        return closed.expand(count, self._length, -1).clone()
+        return certain_end(like, self._charset.eos).expand(count, self._length, -1).clone()
 
 
 def _symbols(word: list[int], eos: int) -> int:
