@@ -73,7 +73,7 @@ def fit_temperature(logits: Sequence[torch.Tensor], right: Sequence[bool]) -> fl
     return round(float(min(candidates, key=loss)), 3)
 
 
-def fit_certainty(certainties: Sequence[float], lost: Sequence[bool], most_lost: float = 0.001) -> float | None:
+def fit_certainty(certainties: Sequence[float], lost: Sequence[bool], most_lost: float) -> float | None:
     """The least certainty of the visual branch's draft from which on words may be left at it; 0.5..1.
 
     certainties: of N drafts, 0..1. lost: whether the draft is wrong where the answer is right. Leaving all words of

@@ -52,13 +52,13 @@ def test_certainty_by_hand() -> None:
     """Of 2,000 words two may be lost; the third most certain of the lost must go on being read."""
     sure = [0.3, 0.6, 0.7, 0.8, 0.9, *[0.99] * 1995]
     lost = [number < 4 for number in range(2000)]
-    found = fit_certainty(sure, lost)
+    found = fit_certainty(sure, lost, 0.001)
     assert found == pytest.approx(0.60001) and found > 0.6
     assert sum(is_lost and one >= found for one, is_lost in zip(sure, lost, strict=True)) == 2
-    assert fit_certainty(sure, [one == 0.99 for one in sure]) == pytest.approx(0.99001)
-    assert fit_certainty([1.0] * 2000, [True] * 2000) > 1
+    assert fit_certainty(sure, [one == 0.99 for one in sure], 0.001) == pytest.approx(0.99001)
+    assert fit_certainty([1.0] * 2000, [True] * 2000, 0.001) > 1
     # Nothing is lost, but half a chance is asked for; and of 999 words one is more than one of a thousand.
-    assert fit_certainty(sure, [False] * 2000) == 0.5
-    assert fit_certainty(sure[:999], lost[:999]) is None
+    assert fit_certainty(sure, [False] * 2000, 0.001) == 0.5
+    assert fit_certainty(sure[:999], lost[:999], 0.001) is None
     with pytest.raises(ValueError, match="got 3 for 2"):
-        fit_certainty([0.5] * 2, [True] * 3)
+        fit_certainty([0.5] * 2, [True] * 3, 0.001)
