@@ -182,10 +182,16 @@ def settle(stages: list[Stage], certain: torch.Tensor, eos: int) -> list[Stage]:
 def at_draft(draft: Stage, length: int, eos: int) -> Stage:
     """A stage of `length` rows, not less than the draft has, in which both branches say the visual branch's draft."""
     ends = rows_to_eos(draft.visual, eos)
-    said = close_rows(draft.visual, ends, eos)
-    if missing := length - said.shape[1]:
-        said = torch.cat([said, certain_end(said[0, 0], eos).expand(len(said), missing, -1)], dim=1)
+    said = lengthen(close_rows(draft.visual, ends, eos), length, eos)
     return Stage(said, said, ends, draft.captions)
+
+
+def lengthen(logits: torch.Tensor, length: int, eos: int) -> torch.Tensor:
+    """(N, L, V + 1) -> (N, length, V + 1), length >= L, by rows that say EOS with certainty."""
+    if length == logits.shape[1]:
+        return logits
+    end = certain_end(logits[0, 0], eos).expand(logits.shape[0], length - logits.shape[1], -1)
+    return torch.cat([logits, end], dim=1)
 
 
 def join_memory(

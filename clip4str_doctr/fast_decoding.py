@@ -5,6 +5,7 @@
 - A word that has met EOS leaves the visual draft.
 - The cross branch mostly says what the visual branch said, so its draft is checked in one go instead of being spelled.
 - Words of which the visual branch is certain are left at its draft, where that is asked for.
+- Of a refinement, rows behind the end of every word are left out, where nobody looks at them.
 - Every distinct caption is encoded once; a refined draft that equals the draft needs no second look at it.
 
 Nothing waits for the device but the drafts' questions whether all is said, and the spelling of captions.
@@ -27,6 +28,7 @@ from clip4str_doctr.decoding import (
     certain_end,
     cloze_mask,
     draft_certainty,
+    lengthen,
 )
 
 __all__ = ["Branch", "EncodeFn", "Memory", "ProjectingDecoder", "fast_predict_and_refine"]
@@ -66,8 +68,9 @@ def fast_predict_and_refine(
     charset: Charset,
     config: DecodeConfig,
     certain_from: float | None = None,
+    all_rows: bool = True,
 ) -> Reading:
-    """As `dual_predict_and_refine`. encode: see `EncodeFn`."""
+    """As `dual_predict_and_refine`. encode: see `EncodeFn`. all_rows: False lets refinements end where all words do."""
     length, eos = config.max_symbols + 1, charset.eos
     branches = Branch(decoders[0], charset, length), Branch(decoders[1], charset, length)
     visual_branch, memory = branches[0], Memory(decoders[0].project_memory(image_tokens))
@@ -80,18 +83,18 @@ def fast_predict_and_refine(
     visual = visual[:, : max(rows)]
     draft = Stage(visual, visual, torch.tensor(rows).to(image_tokens.device), [charset.decode(word) for word in ids])
     if certain_from is None:
-        return Reading(_read_on(draft, image_tokens, memory, branches, encode, config))
+        return Reading(_read_on(draft, image_tokens, memory, branches, encode, config, all_rows))
 
     certain = draft_certainty(visual, eos) >= certain_from
     open_words = [number for number, sure in enumerate(certain.tolist()) if not sure]
     if len(open_words) == len(rows):
-        return Reading(_read_on(draft, image_tokens, memory, branches, encode, config), certain)
+        return Reading(_read_on(draft, image_tokens, memory, branches, encode, config, all_rows), certain)
     stages = [at_draft(draft, size, eos) for size in (visual.shape[1], *[length] * config.refine_iters)]
     if open_words:
         index = torch.tensor(open_words).to(image_tokens.device)
         longest = max(rows[number] for number in open_words)
         part = _words_of(draft, open_words, index, longest)
-        read = _read_on(part, image_tokens[index], memory[index], branches, encode, config)
+        read = _read_on(part, image_tokens[index], memory[index], branches, encode, config, all_rows)
         stages = [_put(stage, words, open_words, index) for stage, words in zip(stages, read, strict=True)]
     return Reading(stages, certain)
 
@@ -103,6 +106,7 @@ def _read_on(
     branches: tuple["Branch", "Branch"],
     encode: EncodeFn,
     config: DecodeConfig,
+    all_rows: bool,
 ) -> list[Stage]:
     """All stages, given what the visual branch drafted. memory: what that branch looks at."""
     visual_branch, cross_branch = branches
@@ -111,12 +115,14 @@ def _read_on(
     stages = [replace(draft, cross=cross_branch.draft(cross_memory, draft.rows, draft.visual.argmax(-1)))]
     for _ in range(config.refine_iters):
         last = stages[-1]
-        visual = visual_branch.refine(memory, last.visual, last.rows)
+        visual = visual_branch.refine(memory, last.visual, last.rows, None if all_rows else last.captions)
         captions = visual_branch.spell(visual)
         if captions != last.captions:
             cross_memory = seen.memory(captions)
-        cross = cross_branch.refine(cross_memory, last.cross, last.rows)
-        stages.append(Stage(visual, cross, torch.full_like(draft.rows, visual.shape[1]), captions))
+        cross = cross_branch.refine(cross_memory, last.cross, last.rows, None if all_rows else captions)
+        rows = max(visual.shape[1], cross.shape[1])
+        visual, cross = lengthen(visual, rows, visual_branch.eos), lengthen(cross, rows, visual_branch.eos)
+        stages.append(Stage(visual, cross, torch.full_like(draft.rows, rows), captions))
     return stages
 
 
@@ -196,6 +202,7 @@ class Branch:
         self._queries = decoder.queries()
         self._charset = charset
         self._length = length
+        self.eos = charset.eos
 
     def draft_to_eos(self, memory: Memory) -> torch.Tensor:
         """Symbol by symbol until every word has met EOS -> (N, length, V + 1)."""
@@ -254,15 +261,28 @@ class Branch:
         assert out is not None
         return out
 
-    def refine(self, memory: Memory, previous: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """As `decoding.refine` -> (N, length, V + 1)."""
+    def refine(
+        self, memory: Memory, previous: torch.Tensor, rows: torch.Tensor, expected: Sequence[str] | None = None
+    ) -> torch.Tensor:
+        """As `decoding.refine` -> (N, length, V + 1).
+
+        expected: what the words will be, more or less: only so many rows are computed as have been when every word has
+        met EOS; None: all are.
+        """
         answers = previous[:, :-1].argmax(-1)
         ids = torch.cat([self._bos(answers.shape[0], answers.device), answers], dim=1)
         slot = torch.arange(ids.shape[1], device=ids.device)
         unseen = ((ids == self._charset.eos).cumsum(1) > 0) | (slot >= rows[:, None])
         hidden = cloze_mask(self._length, ids.shape[1], ids.device) | unseen[:, None, None]
         content = self.decoder.project_content(ids)
-        return self._ask(slice(self._length), content, memory, hidden)
+        # Elsewhere, asking whether words have ended costs more than the rows.
+        if expected is None or ids.device.type != "cpu":
+            return self._ask(slice(self._length), content, memory, hidden)
+        first = min(max(map(len, expected)) + 1, self._length)
+        logits = self._ask(slice(first), content, memory, hidden[:, :, :first])
+        if first == self._length or bool((logits.argmax(-1) == self.eos).any(dim=1).all()):
+            return logits
+        return torch.cat([logits, self._ask(slice(first, None), content, memory, hidden[:, :, first:])], dim=1)
 
     def spell(self, logits: torch.Tensor) -> list[str]:
         """(N, L, V + 1) -> N strings, each cut at its first EOS."""

@@ -118,20 +118,23 @@ class CLIP4STR(nn.Module):
         """Longest answer, in symbols."""
         return self.config.decode.max_symbols
 
-    def read(self, pixels: torch.Tensor) -> Reading:
-        """pixels: (N, 3, H, W) float, normalised -> every stage of both branches."""
-        reading: Reading = self._decode(self.image_tower(pixels))
+    def read(self, pixels: torch.Tensor, *, all_rows: bool = True) -> Reading:
+        """pixels: (N, 3, H, W) float, normalised -> every stage of both branches.
+
+        all_rows: False where rows behind a word's EOS are of no interest: they need not be computed.
+        """
+        reading: Reading = self._decode(self.image_tower(pixels), all_rows)
         return reading
 
     # torch.compile compiles the image tower and runs this as it is: contexts grow by a symbol a step and captions are
     # strings, so it would compile a graph for each length and break between them.
     @eager
-    def _decode(self, image_tokens: torch.Tensor) -> Reading:
+    def _decode(self, image_tokens: torch.Tensor, all_rows: bool) -> Reading:
         decoders = (self.visual_decoder, self.cross_decoder)
         rest = self.charset, self.config.decode, self._leaves_from()
         if self.decoding == "plain":
             return dual_predict_and_refine(image_tokens, decoders, self.text_tower, *rest)
-        return fast_predict_and_refine(image_tokens, decoders, self.text_tower.encode, *rest)
+        return fast_predict_and_refine(image_tokens, decoders, self.text_tower.encode, *rest, all_rows)
 
     def _leaves_from(self) -> float | None:
         return self.certain_from if self.config.decode.cross_modal == "auto" else None
@@ -183,7 +186,7 @@ class CLIP4STR(nn.Module):
             out["loss"] = (training_loss if self.training else validation_loss)(self, x, list(target))
         wants_preds = target is None or return_preds
         if wants_preds or return_model_output:
-            logits = self.read(x).answer(self.charset.eos).float()
+            logits = self.read(x, all_rows=return_model_output).answer(self.charset.eos).float()
             if return_model_output:
                 out["out_map"] = logits
             if wants_preds:

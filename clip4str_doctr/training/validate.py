@@ -67,7 +67,7 @@ def read_words(model: CLIP4STR, crops: Sequence[npt.NDArray[np.uint8]], batch_si
     order = sorted(range(len(crops)), key=lambda number: crops[number].shape[1] / crops[number].shape[0])
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        reading = model.read(preprocess([crops[number] for number in batch]).to(device))
+        reading = model.read(preprocess([crops[number] for number in batch]).to(device), all_rows=False)
         logits = reading.answer(model.charset.eos)
         words = model.postprocessor(logits)
         certainties = draft_certainty(reading.stages[0].visual, model.charset.eos).tolist()
