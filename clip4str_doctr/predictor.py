@@ -4,8 +4,8 @@ A detector that overlooks a space gives two words as one crop, which is squashed
 which at most 25 symbols can be read in one pass. Such a crop is cut in the middle of the gaps between its words (see
 `lines`), so that no ink is lost; the pieces are read on their own and joined without a space, since the alphabet has
 none. Not every gap parts two words: of the two answers, whole and joined, the one that is more certain per symbol is
-given; a crop whose whole answer is as good as certain is not cut at all. docTR's own way, overlapping pieces of fixed width whose strings are merged, is measured beside it in
-`benchmark/wide_crops.py`.
+given; a crop whose whole answer is as good as certain is not cut at all. docTR's own way, overlapping pieces of fixed
+width whose strings are merged, is measured beside it in `benchmark/wide_crops.py`.
 """
 
 import math
@@ -35,9 +35,9 @@ class WideCropPredictor(RecognitionPredictor):
     """docTR's `RecognitionPredictor`, with a second way to deal with wide crops.
 
     pre_processor, model: as for docTR's. split_wide_crops: docTR's own way, from 8:1 on. cut_at_gaps: crops wider than
-    `wide_from` heights are read whole and, if that is not certain (`CERTAIN_WHOLE` per symbol), cut between their words,
-    and the more certain answer counts. The confidence of a joined answer follows the model's kind: the product of its
-    pieces, the least of them, or their mean by symbols.
+    `wide_from` heights are read whole and, if that is not certain (`CERTAIN_WHOLE` per symbol), cut between their
+    words, and the more certain answer counts. The confidence of a joined answer follows the model's kind: the product
+    of its pieces, the least of them, or their mean by symbols.
     Both are attributes that may be changed at any time; set one of them at most.
     """
 
