@@ -60,7 +60,7 @@ class ClipImageTower(nn.Module):
         Raises ValueError for another size. After arXiv:2103.00020.
         """
         _check_pixels(pixels, self.image_size)
-        return _in_parts(self.visual, pixels, at_once=8)
+        return _in_parts(self.visual, pixels, at_once=4)
 
 
 class ConvImageTower(nn.Module):

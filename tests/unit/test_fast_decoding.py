@@ -273,6 +273,7 @@ def test_eval_of_a_model_in_eval_mode_forgets_nothing() -> None:
     with torch.no_grad():
         model.text_tower.encode(["phở"])
     assert model.eval().text_tower.cache.info().captions == 1
+    assert model.to(device="cpu", dtype=torch.float32).text_tower.cache.info().captions == 1
 
 
 def test_training_remembers_nothing() -> None:
