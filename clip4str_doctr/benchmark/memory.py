@@ -59,7 +59,7 @@ def archive_memory(stops: Sequence[int]) -> dict[str, dict[str, float]]:
                 held = model.text_tower.cache.info().size / _MB
                 figures[str(waiting.pop(0))] = {
                     "resident_mb": round(_resident("VmRSS") / _MB, 1),
-                    "of_that_captions_mb": round(held, 1),
+                    "of_that_captions_mb": round(held, 2),
                 }
     return figures
 
