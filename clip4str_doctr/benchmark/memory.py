@@ -7,6 +7,7 @@ either model. The published size has random weights that say what they are told 
 import argparse
 import gc
 import json
+import logging
 import resource
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from clip4str_doctr.factories import clip4str_vn_tiny
 from clip4str_doctr.plugin import recognition_predictor_of
 
 __all__ = ["archive_memory", "main", "peak_memory", "peak_memory_elsewhere"]
+
+logger = logging.getLogger(__name__)
 
 _MB = 2**20
 # An archive's pages: so many words each, drawn from so many pictures, none quite like another.
@@ -56,11 +59,9 @@ def archive_memory(stops: Sequence[int]) -> dict[str, dict[str, float]]:
             done += len(part)
             if done == waiting[0]:
                 gc.collect()
-                held = model.text_tower.cache.info().size / _MB
-                figures[str(waiting.pop(0))] = {
-                    "resident_mb": round(_resident("VmRSS") / _MB, 1),
-                    "of_that_captions_mb": round(held, 2),
-                }
+                held, resident = model.text_tower.cache.info().size / _MB, _resident("VmRSS") / _MB
+                figures[str(done)] = {"resident_mb": round(resident, 1), "of_that_captions_mb": round(held, 2)}
+                logger.info("%d crops: %s", waiting.pop(0), figures[str(done)])
     return figures
 
 
@@ -108,6 +109,7 @@ def main() -> None:
     args = parser.parse_args()
     # As latency.py has it: every thread has buffers of its own.
     torch.set_num_threads(2)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
     print(json.dumps(peak_memory(args.peak) if args.peak else archive_memory(args.crops or (1000, 10000)), indent=2))
 
 
