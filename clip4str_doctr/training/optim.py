@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clip4str_doctr.training.recipe import OptimRecipe, ScheduleRecipe
 
-TOWERS = ("image_tower.", "text_tower.")
+TOWERS = ("image_tower.", "text_tower.", "feat_extractor.")  # the last is docTR's name for the image tower
 
 
 def parameter_groups(model: nn.Module, auxiliary: nn.Module, recipe: OptimRecipe) -> list[dict[str, Any]]:
