@@ -57,7 +57,10 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class OptimRecipe:
-    """AdamW with its own learning rates for towers and decoders; EMA of the weights."""
+    """AdamW with its own learning rates for towers and decoders; EMA of the weights.
+
+    matrices: "muon" lets Muon take those between hidden layers, see `clip4str_doctr.training.muon`.
+    """
 
     learning_rate: float
     tower_factor: float
@@ -66,6 +69,7 @@ class OptimRecipe:
     weight_decay: float
     clip_norm: float
     ema_decay: float
+    matrices: str = "adamw"
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,7 @@ class Recipe:
 PRECISIONS = ("float32", "bfloat16", "auto")
 CAPTIONS = ("forced", "read")
 READERS = ("clip4str", "parseq")
+MATRICES = ("adamw", "muon")
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -226,6 +231,7 @@ def _check(recipe: Recipe) -> None:
         ("run.precision", recipe.run.precision, PRECISIONS),
         ("loss.captions", recipe.loss.captions, CAPTIONS),
         ("model.reader", recipe.model.reader, READERS),
+        ("optim.matrices", recipe.optim.matrices, MATRICES),
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
