@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip4str_doctr.charset import Charset
+from clip4str_doctr.config import ModelConfig
 from clip4str_doctr.decoding import join_memory
 from clip4str_doctr.fast_decoding import Branch, Memory
 from clip4str_doctr.training.permutations import draw_permutations, order_count, permuted_targets, query_masks
@@ -162,16 +163,17 @@ def validation_loss(model: "CLIP4STR", pixels: Tensor, labels: Sequence[str]) ->
 
 
 def _sum_of_branches(model: "CLIP4STR", pixels: Tensor, labels: Sequence[str], recipe: LossRecipe) -> Tensor:
-    losses = plm_loss(model, pixels, encode_labels(model, labels), recipe)
+    losses = plm_loss(model, pixels, encode_labels(model.config, labels), recipe)
     return recipe.visual_weight * losses.visual + recipe.cross_weight * losses.cross
 
 
-def encode_labels(model: "CLIP4STR", labels: Sequence[str]) -> list[list[int]]:
+def encode_labels(config: ModelConfig, labels: Sequence[str]) -> list[list[int]]:
     """Labels as ids. Raises ValueError for one that is empty, too long, or has a foreign symbol."""
-    encoded = [model.charset.encode(label) for label in labels]
+    charset, longest = Charset(config.symbols), config.decode.max_symbols
+    encoded = [charset.encode(label) for label in labels]
     for label, ids in zip(labels, encoded, strict=True):
-        if not 1 <= len(ids) <= model.max_length:
-            raise ValueError(f"labels must have 1..{model.max_length} symbols, got {len(ids)}: {label!r}")
+        if not 1 <= len(ids) <= longest:
+            raise ValueError(f"labels must have 1..{longest} symbols, got {len(ids)}: {label!r}")
     return encoded
 
 

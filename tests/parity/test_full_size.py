@@ -60,6 +60,22 @@ def peak():
 
 before, start, busy = peak(), time.perf_counter(), time.process_time()
 model = load_model(sys.argv[1])
+seconds, cpu, loaded = time.perf_counter() - start, time.process_time() - busy, peak()
+pixels = Preprocess((224, 224), model.config.preprocess)([np.arange(90, dtype=np.uint8).reshape(5, 6, 3)])
+with torch.inference_mode():
+    text = model(pixels)["preds"][0][0]
+size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+parameters = sum(parameter.numel() for parameter in model.parameters())
+print(json.dumps({"seconds": seconds, "cpu": cpu, "imports": before, "loaded": loaded, "read": peak(), "size": size,
+                  "text": text, "parameters": parameters}))
+"""
+
+CONVERT = """
+import json, resource, sys, time
+from clip4str_doctr.convert import convert_checkpoint
+
+start, busy = time.perf_counter(), time.process_time()
+convert_checkpoint(sys.argv[1], None, sys.argv[2], progress=False)
 seconds, cpu = time.perf_counter() - start, time.process_time() - busy
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(json.dumps({"seconds": seconds, "cpu": cpu, "read": peak}))
