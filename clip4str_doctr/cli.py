@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from clip4str_doctr import __version__
-from clip4str_doctr.config import PRESETS
+from clip4str_doctr.config import PRESETS, CrossModal
 from clip4str_doctr.pages.command import PageCommandError, read_pages
 from clip4str_doctr.pages.command import add_arguments as add_page_arguments
 
@@ -80,12 +80,14 @@ def _add_read(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image file or folder of images")
     parser.add_argument("--json", action="store_true", help='print an array of {"path", "text", "confidence"}')
     _add_model(parser)
+    _add_batch_size(parser)
     parser.set_defaults(run=_read)
 
 
 def _add_page(parser: argparse.ArgumentParser) -> None:
     add_page_arguments(parser)
     _add_model(parser)
+    _add_batch_size(parser)
     parser.set_defaults(run=_page)
 
 
@@ -95,6 +97,14 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", help="published .ckpt, weights folder, or hf://owner/repo (default: looked for)")
     parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --weights is a .ckpt outside of it")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is one)")
+    parser.add_argument(
+        "--cross-modal",
+        choices=get_args(CrossModal),
+        help="auto leaves words at the visual branch's draft where it is certain: faster (default: always)",
+    )
+
+
+def _add_batch_size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="words at once (default: 32)")
 
 
@@ -149,9 +159,7 @@ def _add_accuracy(parser: argparse.ArgumentParser) -> None:
         "Measure word accuracies, CER and 1-NED on the validation suites, whose fonts and lexical words no training "
         "saw; needs pip install 'clip4str-doctr[bench]'. Prints a table."
     )
-    parser.add_argument("--arch", help=f"{', '.join(PRESETS)}, or another package's (default: {DEFAULT_ARCH})")
-    parser.add_argument("--weights", help="published .ckpt, weights folder, or hf://owner/repo (default: looked for)")
-    parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --weights is a .ckpt outside of it")
+    _add_model(parser)
     parser.add_argument(
         "--suite", action="append", metavar="NAME", help="suite to read, may be repeated (default: all)"
     )
@@ -159,7 +167,6 @@ def _add_accuracy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="labelled pictures instead: labels.json with images, or an LMDB"
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is one)")
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for figures (JSON, table) and pictures")
     parser.set_defaults(run=_accuracy)
 
@@ -256,6 +263,17 @@ def _device(name: str) -> "torch.device":
 
 
 def _load(args: argparse.Namespace) -> Any:
+    from clip4str_doctr import CLIP4STR
+
+    model = _weighted(args)
+    if args.cross_modal is not None:
+        if not isinstance(model, CLIP4STR):
+            raise CommandError(f"--arch {args.arch} is no CLIP4STR, which alone has --cross-modal; leave it out")
+        model.config = model.config.with_decode(cross_modal=args.cross_modal)
+    return model
+
+
+def _weighted(args: argparse.Namespace) -> Any:
     from clip4str_doctr.plugin import factories
     from clip4str_doctr.weights import load_model
 

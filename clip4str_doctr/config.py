@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
@@ -13,6 +13,7 @@ __all__ = [
     "CharTextTowerConfig",
     "ClipImageTowerConfig",
     "ConvImageTowerConfig",
+    "CrossModal",
     "DecodeConfig",
     "DecoderConfig",
     "ImageTowerConfig",
@@ -81,23 +82,30 @@ class DecoderConfig:
     mlp_width: int
 
 
+CrossModal = Literal["always", "auto"]
+
+
 @dataclass(frozen=True)
 class DecodeConfig:
     """How a picture is read.
 
     max_symbols: longest answer; one more row is decoded for EOS. decode_ar: draft symbol by symbol (True) or all at
-    once. refine_iters: cloze passes after the draft, 0 or more.
+    once. refine_iters: cloze passes after the draft, 0 or more. cross_modal: which words the cross branch reads and are
+    refined: "always" all of them, "auto" those of which the visual branch's draft is not certain.
     """
 
     max_symbols: int = 25
     decode_ar: bool = True
     refine_iters: int = 1
+    cross_modal: CrossModal = "always"
 
     def __post_init__(self) -> None:
         if self.max_symbols < 1:
             raise ValueError(f"max_symbols must be at least 1, got {self.max_symbols}")
         if self.refine_iters < 0:
             raise ValueError(f"refine_iters must be 0 or more, got {self.refine_iters}")
+        if self.cross_modal not in get_args(CrossModal):
+            raise ValueError(f"cross_modal must be one of {get_args(CrossModal)}, got {self.cross_modal!r}")
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,9 @@ CLIP_NORMALIZATION = PreprocessConfig((0.48145466, 0.4578275, 0.40821073), (0.26
 
 ImageTowerConfig = ClipImageTowerConfig | ConvImageTowerConfig
 TextTowerConfig = MClipTextTowerConfig | CharTextTowerConfig
+
+# Fields that came later, which files written before do not have.
+_OPTIONAL = frozenset({"cross_modal"})
 
 # The names that stand in config.json.
 _TOWER_KINDS: dict[str, type[Any]] = {
@@ -144,12 +155,18 @@ class ModelConfig:
                 f"image {self.image_tower.output_dim}, text {self.text_tower.output_dim}, decoder {self.decoder.width}"
             )
 
-    def with_decode(self, decode_ar: bool | None = None, refine_iters: int | None = None) -> "ModelConfig":
+    def with_decode(
+        self,
+        decode_ar: bool | None = None,
+        refine_iters: int | None = None,
+        cross_modal: CrossModal | None = None,
+    ) -> "ModelConfig":
         """A copy with other decoding options; None keeps what is there."""
         decode = replace(
             self.decode,
             decode_ar=self.decode.decode_ar if decode_ar is None else decode_ar,
             refine_iters=self.decode.refine_iters if refine_iters is None else refine_iters,
+            cross_modal=self.decode.cross_modal if cross_modal is None else cross_modal,
         )
         return replace(self, decode=decode)
 
@@ -187,7 +204,7 @@ def _build(where: str, values: Mapping[str, Any], cls: type[Any]) -> Any:
 
 def _check_fields(where: str, values: Mapping[str, Any], cls: type[Any]) -> None:
     expected = {field.name for field in fields(cls)}
-    if missing := sorted(expected - set(values)):
+    if missing := sorted(expected - set(values) - _OPTIONAL):
         raise ValueError(f"{where} lacks {missing}; it needs {sorted(expected)}")
     if unknown := sorted(set(values) - expected):
         raise ValueError(f"{where} has unknown fields {unknown}; it takes {sorted(expected)}")

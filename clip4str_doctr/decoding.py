@@ -36,6 +36,8 @@ CaptionFn = Callable[[torch.Tensor, torch.Tensor], tuple[list[str], torch.Tensor
 class Stage:
     """What both branches answered at the draft (stage 0) or after a refinement.
 
+    Words that were left at the visual branch's draft have it in every stage, for both branches.
+
     visual, cross: (N, L, V + 1) logits. rows: (N,) int64, how many leading rows of each word count; the rest belongs
     to longer words of the batch. captions: the visual branch's strings, which the cross branch was shown (none when
     unrolled, where they stay ids).
@@ -49,9 +51,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Reading:
-    """All stages of one batch, draft first."""
+    """All stages of one batch, draft first.
+
+    certain: (N,) bool, the words that were left at the visual branch's draft; None where no word ever is.
+    """
 
     stages: list[Stage]
+    certain: torch.Tensor | None = None
 
     def answer(self, eos: int) -> torch.Tensor:
         """Final logits (N, L, V + 1) of the cross branch; rows that do not count say EOS with certainty."""
@@ -68,9 +74,12 @@ def dual_predict_and_refine(
     text_tower: TextTowerFn,
     charset: Charset,
     config: DecodeConfig,
+    certain_from: float | None = None,
 ) -> Reading:
     """Read a batch of words. image_tokens: (N, M, d); decoders: visual and cross.
 
+    certain_from: words of whose draft the visual branch is as certain as that (`draft_certainty`) are left at it; None
+    for none of them, whatever `config.cross_modal` says.
     The draft has L = its longest word's rows (at most max_symbols + 1), every refinement max_symbols + 1.
     """
 
@@ -78,7 +87,7 @@ def dual_predict_and_refine(
         captions = spell(visual_logits, rows, charset)
         return captions, *text_tower(captions)
 
-    return _predict_and_refine(image_tokens, decoders, caption, charset, config, stop=True)
+    return _predict_and_refine(image_tokens, decoders, caption, charset, config, certain_from, stop=True)
 
 
 def unrolled_predict_and_refine(
@@ -87,6 +96,7 @@ def unrolled_predict_and_refine(
     encode_ids: IdsTowerFn,
     charset: Charset,
     config: DecodeConfig,
+    certain_from: float | None = None,
 ) -> Reading:
     """`dual_predict_and_refine` as a graph can hold it: no strings, no early stop, shapes that depend on N alone.
 
@@ -97,7 +107,7 @@ def unrolled_predict_and_refine(
     def caption(visual_logits: torch.Tensor, rows: torch.Tensor) -> tuple[list[str], torch.Tensor, torch.Tensor]:
         return [], *encode_ids(caption_ids(visual_logits, rows, charset))
 
-    return _predict_and_refine(image_tokens, decoders, caption, charset, config, stop=False)
+    return _predict_and_refine(image_tokens, decoders, caption, charset, config, certain_from, stop=False)
 
 
 def _predict_and_refine(
@@ -106,6 +116,7 @@ def _predict_and_refine(
     caption: CaptionFn,
     charset: Charset,
     config: DecodeConfig,
+    certain_from: float | None,
     *,
     stop: bool,
 ) -> Reading:
@@ -135,7 +146,52 @@ def _predict_and_refine(
         captions, memory, pad = see(visual, rows)
         cross = refine(cross_decoder, memory, last.cross, last.rows, charset, length, memory_pad=pad)
         stages.append(Stage(visual, cross, rows, captions))
-    return Reading(stages)
+    if certain_from is None:
+        return Reading(stages)
+    certain = draft_certainty(stages[0].visual, charset.eos) >= certain_from
+    return Reading(settle(stages, certain, charset.eos), certain)
+
+
+def draft_certainty(visual: torch.Tensor, eos: int) -> torch.Tensor:
+    """(N, L, V + 1) logits of the visual draft -> (N,) float32: the probability of each word, its EOS included."""
+    best = visual.float().log_softmax(-1).max(-1).values
+    beyond = torch.arange(visual.shape[1], device=visual.device) >= rows_to_eos(visual, eos)[:, None]
+    return best.masked_fill(beyond, 0).sum(1).exp()
+
+
+def settle(stages: list[Stage], certain: torch.Tensor, eos: int) -> list[Stage]:
+    """The stages with the visual branch's draft in the place of all that came after it, for `certain` words (N,)."""
+    # Unrolled, there are no captions, and no graph holds lists.
+    sure = certain.tolist() if stages[0].captions else []
+    settled = []
+    for stage in stages:
+        draft = at_draft(stages[0], stage.visual.shape[1], eos)
+        both = zip(draft.captions, stage.captions, sure, strict=True)
+        captions = [first if left else last for first, last, left in both]
+        settled.append(
+            Stage(
+                torch.where(certain[:, None, None], draft.visual, stage.visual),
+                torch.where(certain[:, None, None], draft.cross, stage.cross),
+                torch.where(certain, draft.rows, stage.rows),
+                captions,
+            )
+        )
+    return settled
+
+
+def at_draft(draft: Stage, length: int, eos: int) -> Stage:
+    """A stage of `length` rows, not less than the draft has, in which both branches say the visual branch's draft."""
+    ends = rows_to_eos(draft.visual, eos)
+    said = lengthen(close_rows(draft.visual, ends, eos), length, eos)
+    return Stage(said, said, ends, draft.captions)
+
+
+def lengthen(logits: torch.Tensor, length: int, eos: int) -> torch.Tensor:
+    """(N, L, V + 1) -> (N, length, V + 1), length >= L, by rows that say EOS with certainty."""
+    if length == logits.shape[1]:
+        return logits
+    end = certain_end(logits[0, 0], eos).expand(logits.shape[0], length - logits.shape[1], -1)
+    return torch.cat([logits, end], dim=1)
 
 
 def join_memory(
@@ -240,7 +296,12 @@ def caption_ids(logits: torch.Tensor, rows: torch.Tensor, charset: Charset) -> t
 def close_rows(logits: torch.Tensor, rows: torch.Tensor, eos: int) -> torch.Tensor:
     """Logits in which every row from `rows` on says EOS with certainty, so that batch mates never add symbols."""
     beyond = torch.arange(logits.shape[1], device=logits.device) >= rows[:, None]
+    return torch.where(beyond[..., None], certain_end(logits[0, 0], eos), logits)
+
+
+def certain_end(like: torch.Tensor, eos: int) -> torch.Tensor:
+    """(V + 1,): a row that says EOS with certainty, of the type of the logits (V + 1,) given."""
     # Finite in float16 too, and far enough below 0 for a softmax of exactly 1 at EOS.
-    certain = torch.full_like(logits[0, 0], -1e4)
-    certain[eos] = 0
-    return torch.where(beyond[..., None], certain, logits)
+    row = torch.full_like(like, -1e4)
+    row[eos] = 0
+    return row

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from clip4str_doctr.charset import Charset
-from clip4str_doctr.config import PRESETS
+from clip4str_doctr.config import PRESETS, CrossModal
 from clip4str_doctr.lookup import find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
 from clip4str_doctr.modeling.decoder import Decoder, Head
@@ -27,7 +27,7 @@ def clip4str_vn(pretrained: bool = False, **kwargs: Any) -> CLIP4STR:
 
     pretrained: load the published weights, converted or not, from CLIP4STR_DOCTR_HOME, ./pretrained or the user's
     cache. False: random weights, in training mode, and no tokenizer: reading needs one, which comes with weights.
-    kwargs: vocab, input_shape, decode_ar, refine_iters, exportable, pretrained_backbone; see `_build`.
+    kwargs: vocab, input_shape, decode_ar, refine_iters, cross_modal, exportable, pretrained_backbone; see `_build`.
     Raises WeightsNotFoundError, saying where each file comes from and what to type, if there are no weights.
     """
     return _build("clip4str_vn", pretrained, **kwargs)
@@ -51,6 +51,7 @@ def _build(
     exportable: bool = False,
     decode_ar: bool | None = None,
     refine_iters: int | None = None,
+    cross_modal: CrossModal | None = None,
 ) -> CLIP4STR:
     """docTR's keyword arguments.
 
@@ -58,13 +59,13 @@ def _build(
     weights keep their rows, others start random, and a warning says so. input_shape: (3, H, W) of a new model.
     With pretrained weights another one is not the model's: as without it, tensors are resized to what the weights read.
     exportable: `forward` gives logits alone, for docTR's `export_model_to_onnx`; not for a text tower that reads
-    strings. decode_ar, refine_iters: None for what the weights or the preset say.
+    strings. decode_ar, refine_iters, cross_modal: None for what the weights or the preset say.
     Raises ValueError for what cannot be had.
     """
     if input_shape is not None and (len(input_shape) != 3 or input_shape[0] != 3):
         raise ValueError(f"input_shape must be (3, H, W), got {tuple(input_shape)}")
     if pretrained:
-        model = _pretrained(arch, decode_ar, refine_iters)
+        model = _pretrained(arch, decode_ar=decode_ar, refine_iters=refine_iters, cross_modal=cross_modal)
         own_shape = (3, *model.config.image_tower.image_size)
         if input_shape is not None and tuple(input_shape) != own_shape:
             logger.warning(
@@ -74,7 +75,7 @@ def _build(
         if vocab is not None:
             change_vocab(model, vocab)
     else:
-        config = PRESETS[arch].with_decode(decode_ar, refine_iters)
+        config = PRESETS[arch].with_decode(decode_ar, refine_iters, cross_modal)
         if input_shape is not None:
             size = (int(input_shape[1]), int(input_shape[2]))
             config = replace(config, image_tower=replace(config.image_tower, image_size=size))
@@ -83,9 +84,9 @@ def _build(
     return model
 
 
-def _pretrained(arch: str, decode_ar: bool | None, refine_iters: int | None) -> CLIP4STR:
+def _pretrained(arch: str, **options: Any) -> CLIP4STR:
     folder = find_weights(arch)
-    model = load_model(folder, decode_ar=decode_ar, refine_iters=refine_iters)
+    model = load_model(folder, **options)
     if model.config.arch != arch:
         raise ValueError(f"the weights found for {arch} in {folder} are of a {model.config.arch}")
     return model

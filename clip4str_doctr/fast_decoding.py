@@ -4,6 +4,8 @@
   of one layer neither ever changes.
 - A word that has met EOS leaves the visual draft.
 - The cross branch mostly says what the visual branch said, so its draft is checked in one go instead of being spelled.
+- Words of which the visual branch is certain are left at its draft, where that is asked for.
+- Of a refinement, rows behind the end of every word are left out, where nobody looks at them.
 - Every distinct caption is encoded once; a refined draft that equals the draft needs no second look at it.
 
 Nothing waits for the device but the drafts' questions whether all is said, and the spelling of captions.
@@ -11,7 +13,7 @@ Nothing is changed in place that a gradient would need.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol
 
@@ -19,7 +21,15 @@ import torch
 
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import DecodeConfig
-from clip4str_doctr.decoding import Reading, Stage, cloze_mask
+from clip4str_doctr.decoding import (
+    Reading,
+    Stage,
+    at_draft,
+    certain_end,
+    cloze_mask,
+    draft_certainty,
+    lengthen,
+)
 
 __all__ = ["Branch", "EncodeFn", "Memory", "ProjectingDecoder", "fast_predict_and_refine"]
 
@@ -57,34 +67,87 @@ def fast_predict_and_refine(
     encode: EncodeFn,
     charset: Charset,
     config: DecodeConfig,
+    certain_from: float | None = None,
+    all_rows: bool = True,
 ) -> Reading:
-    """As `dual_predict_and_refine`. encode: see `EncodeFn`."""
-    length = config.max_symbols + 1
-    visual_branch, cross_branch = (Branch(decoder, charset, length) for decoder in decoders)
-    visual_memory = Memory(visual_branch.decoder.project_memory(image_tokens))
+    """As `dual_predict_and_refine`. encode: see `EncodeFn`. all_rows: False lets refinements end where all words do."""
+    length, eos = config.max_symbols + 1, charset.eos
+    branches = Branch(decoders[0], charset, length), Branch(decoders[1], charset, length)
+    visual_branch, memory = branches[0], Memory(decoders[0].project_memory(image_tokens))
     if config.decode_ar:
-        visual = visual_branch.draft_to_eos(visual_memory)
+        visual = visual_branch.draft_to_eos(memory)
     else:
-        visual = visual_branch.draft_at_once(visual_memory)
+        visual = visual_branch.draft_at_once(memory)
     ids = visual.argmax(-1).tolist()
-    rows = [min(_symbols(word, charset.eos) + 1, length) if config.decode_ar else length for word in ids]
+    rows = [min(_symbols(word, eos) + 1, length) if config.decode_ar else length for word in ids]
     visual = visual[:, : max(rows)]
-    row_counts = torch.tensor(rows).to(image_tokens.device)
-    captions = [charset.decode(word) for word in ids]
+    draft = Stage(visual, visual, torch.tensor(rows).to(image_tokens.device), [charset.decode(word) for word in ids])
+    if certain_from is None:
+        return Reading(_read_on(draft, image_tokens, memory, branches, encode, config, all_rows))
 
+    certain = draft_certainty(visual, eos) >= certain_from
+    open_words = [number for number, sure in enumerate(certain.tolist()) if not sure]
+    if len(open_words) == len(rows):
+        return Reading(_read_on(draft, image_tokens, memory, branches, encode, config, all_rows), certain)
+    stages = [at_draft(draft, size, eos) for size in (visual.shape[1], *[length] * config.refine_iters)]
+    if open_words:
+        index = torch.tensor(open_words).to(image_tokens.device)
+        longest = max(rows[number] for number in open_words)
+        part = _words_of(draft, open_words, index, longest)
+        read = _read_on(part, image_tokens[index], memory[index], branches, encode, config, all_rows)
+        stages = [_put(stage, words, open_words, index) for stage, words in zip(stages, read, strict=True)]
+    return Reading(stages, certain)
+
+
+def _read_on(
+    draft: Stage,
+    image_tokens: torch.Tensor,
+    memory: "Memory",
+    branches: tuple["Branch", "Branch"],
+    encode: EncodeFn,
+    config: DecodeConfig,
+    all_rows: bool,
+) -> list[Stage]:
+    """All stages, given what the visual branch drafted. memory: what that branch looks at."""
+    visual_branch, cross_branch = branches
     seen = _SeenCaptions(cross_branch.decoder, image_tokens, encode)
-    cross_memory = seen.memory(captions)
-    cross = cross_branch.draft(cross_memory, row_counts, visual.argmax(-1))
-    stages = [Stage(visual, cross, row_counts, captions)]
+    cross_memory = seen.memory(draft.captions)
+    stages = [replace(draft, cross=cross_branch.draft(cross_memory, draft.rows, draft.visual.argmax(-1)))]
     for _ in range(config.refine_iters):
         last = stages[-1]
-        visual = visual_branch.refine(visual_memory, last.visual, last.rows)
-        captions = [charset.decode(word) for word in visual.argmax(-1).tolist()]
+        visual = visual_branch.refine(memory, last.visual, last.rows, None if all_rows else last.captions)
+        captions = visual_branch.spell(visual)
         if captions != last.captions:
             cross_memory = seen.memory(captions)
-        cross = cross_branch.refine(cross_memory, last.cross, last.rows)
-        stages.append(Stage(visual, cross, torch.full_like(row_counts, length), captions))
-    return Reading(stages)
+        cross = cross_branch.refine(cross_memory, last.cross, last.rows, None if all_rows else captions)
+        rows = max(visual.shape[1], cross.shape[1])
+        visual, cross = lengthen(visual, rows, visual_branch.eos), lengthen(cross, rows, visual_branch.eos)
+        stages.append(Stage(visual, cross, torch.full_like(draft.rows, rows), captions))
+    return stages
+
+
+def _words_of(stage: Stage, numbers: list[int], index: torch.Tensor, length: int) -> Stage:
+    """Some words of a stage, by their numbers, here and on the device, and the first `length` of its rows."""
+    captions = [stage.captions[number] for number in numbers]
+    return Stage(stage.visual[index, :length], stage.cross[index, :length], stage.rows[index], captions)
+
+
+def _put(stage: Stage, words: Stage, numbers: list[int], index: torch.Tensor) -> Stage:
+    """The stage with other words in the place of those of these numbers; they may have fewer rows."""
+    captions = list(stage.captions)
+    for number, caption in zip(numbers, words.captions, strict=True):
+        captions[number] = caption
+    return Stage(
+        _put_rows(stage.visual, words.visual, index),
+        _put_rows(stage.cross, words.cross, index),
+        stage.rows.index_copy(0, index, words.rows),
+        captions,
+    )
+
+
+def _put_rows(logits: torch.Tensor, words: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """(N, L, V + 1) with words (n, <= L, V + 1) at `index` (n,); their missing rows are of no account."""
+    return logits.index_copy(0, index, torch.cat([words, logits[index, words.shape[1] :]], dim=1))
 
 
 @dataclass(frozen=True)
@@ -139,6 +202,7 @@ class Branch:
         self._queries = decoder.queries()
         self._charset = charset
         self._length = length
+        self.eos = charset.eos
 
     def draft_to_eos(self, memory: Memory) -> torch.Tensor:
         """Symbol by symbol until every word has met EOS -> (N, length, V + 1)."""
@@ -197,15 +261,32 @@ class Branch:
         assert out is not None
         return out
 
-    def refine(self, memory: Memory, previous: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """As `decoding.refine` -> (N, length, V + 1)."""
+    def refine(
+        self, memory: Memory, previous: torch.Tensor, rows: torch.Tensor, expected: Sequence[str] | None = None
+    ) -> torch.Tensor:
+        """As `decoding.refine` -> (N, length, V + 1).
+
+        expected: what the words will be, more or less: only so many rows are computed as have been when every word has
+        met EOS; None: all are.
+        """
         answers = previous[:, :-1].argmax(-1)
         ids = torch.cat([self._bos(answers.shape[0], answers.device), answers], dim=1)
         slot = torch.arange(ids.shape[1], device=ids.device)
         unseen = ((ids == self._charset.eos).cumsum(1) > 0) | (slot >= rows[:, None])
         hidden = cloze_mask(self._length, ids.shape[1], ids.device) | unseen[:, None, None]
         content = self.decoder.project_content(ids)
-        return self._ask(slice(self._length), content, memory, hidden)
+        # Elsewhere, asking whether words have ended costs more than the rows.
+        if expected is None or ids.device.type != "cpu":
+            return self._ask(slice(self._length), content, memory, hidden)
+        first = min(max(map(len, expected)) + 1, self._length)
+        logits = self._ask(slice(first), content, memory, hidden[:, :, :first])
+        if first == self._length or bool((logits.argmax(-1) == self.eos).any(dim=1).all()):
+            return logits
+        return torch.cat([logits, self._ask(slice(first, None), content, memory, hidden[:, :, first:])], dim=1)
+
+    def spell(self, logits: torch.Tensor) -> list[str]:
+        """(N, L, V + 1) -> N strings, each cut at its first EOS."""
+        return [self._charset.decode(word) for word in logits.argmax(-1).tolist()]
 
     def _ask(
         self, steps: slice, content: torch.Tensor, memory: Memory, hidden: torch.Tensor | None = None
@@ -225,9 +306,7 @@ class Branch:
 
     def _closed(self, count: int, like: torch.Tensor) -> torch.Tensor:
         """(count, length, V + 1) of rows that say EOS, of the type of the logits (V + 1,) given."""
-        closed = torch.full_like(like, -1e4)
-        closed[self._charset.eos] = 0
-        return closed.expand(count, self._length, -1).clone()
+        return certain_end(like, self._charset.eos).expand(count, self._length, -1).clone()
 
 
 def _symbols(word: list[int], eos: int) -> int:

@@ -46,7 +46,7 @@ def normalize(pixels: torch.Tensor, config: PreprocessConfig) -> torch.Tensor:
     """pixels: (..., 3, H, W) float in 0..1 -> same shape, (pixels - mean) / std in the pixels' dtype and device."""
     mean = torch.tensor(config.mean, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
     std = torch.tensor(config.std, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
-    return (pixels - mean) / std
+    return (pixels - mean).div_(std)
 
 
 class Preprocess:
@@ -64,5 +64,5 @@ class Preprocess:
         if not crops:
             return torch.empty(0, 3, *self.image_size)
         resized = np.stack([resize_crop(crop, self.image_size) for crop in crops])
-        pixels = torch.from_numpy(resized).permute(0, 3, 1, 2).to(torch.float32).div(255)
+        pixels = torch.from_numpy(resized).permute(0, 3, 1, 2).to(torch.float32).div_(255)
         return normalize(pixels, self.config)

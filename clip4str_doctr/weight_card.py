@@ -51,6 +51,7 @@ class WeightCard:
     arch: the model's name. source, licence: where the weights come from and on which terms. sha256: file name inside
     the folder -> hexadecimal digest, written by `save_model` and verified at every load. preprocess: the mean and std
     the weights are read with. dtype, parameters: as stored. temperature: the postprocessor's, for confidences.
+    certain_from: the model's, for `cross_modal="auto"`; None: nothing was calibrated, and the model's default holds.
     metrics: accuracies with their protocol. data, recipe, commit, training: how the weights were made, as far as known.
     """
 
@@ -62,6 +63,7 @@ class WeightCard:
     dtype: str | None = None
     parameters: int | None = None
     temperature: float = 1.0
+    certain_from: float | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     data: str | None = None
     recipe: Any = None
@@ -89,6 +91,9 @@ def card_from_dict(values: Mapping[str, Any]) -> WeightCard:
     temperature = parts.get("temperature", 1.0)
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
         raise WeightsError(f"the card's temperature must be a number above 0, got {temperature!r}")
+    certain = parts.get("certain_from")
+    if certain is not None and (isinstance(certain, bool) or not isinstance(certain, int | float) or certain <= 0):
+        raise WeightsError(f"the card's certain_from must be a number above 0, or left out, got {certain!r}")
     preprocess = parts.get("preprocess")
     if isinstance(preprocess, Mapping):
         try:

@@ -15,7 +15,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from clip4str_doctr.config import ModelConfig, model_config_from_dict, model_config_to_dict
-from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
+from clip4str_doctr.modeling.clip4str import CERTAIN_FROM, CLIP4STR, build_model
 from clip4str_doctr.modeling.text_tower import TOKENIZER_KEY, MClipTextTower
 from clip4str_doctr.tensor_file import compare_tensors, read_tensors, write_tensors
 from clip4str_doctr.tokenizer import MClipTokenizer, load_tokenizer
@@ -100,6 +100,8 @@ def read_folder(folder: Path, tokenizer: MClipTokenizer | None = None) -> CLIP4S
     if isinstance(model.text_tower, MClipTextTower):
         model.text_tower.tokenizer = tokenizer or _read_tokenizer(folder)
     model.postprocessor.temperature = card.temperature
+    if card.certain_from is not None:
+        model.certain_from = card.certain_from
     return model
 
 
@@ -169,6 +171,7 @@ def write_folder(
             dtype=", ".join(sorted(str(one).removeprefix("torch.") for one in stored)),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             temperature=model.postprocessor.temperature,
+            certain_from=None if model.certain_from == CERTAIN_FROM else model.certain_from,
         )
         (partial / CARD_FILE).write_text(_json(card.to_dict()), encoding="utf-8")
     return card

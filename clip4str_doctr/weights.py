@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from clip4str_doctr.checkpoint import is_state_dict, read_state_dict
-from clip4str_doctr.config import ModelConfig
+from clip4str_doctr.config import CrossModal
 from clip4str_doctr.lookup import embedded_folder, find_all, find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.modeling.text_tower import TOKENIZER_KEY, MClipTextTower
@@ -55,6 +55,7 @@ def load_model(
     normalization: str | None = None,
     decode_ar: bool | None = None,
     refine_iters: int | None = None,
+    cross_modal: CrossModal | None = None,
 ) -> CLIP4STR:
     """A model in eval mode, float32, on the CPU.
 
@@ -64,19 +65,21 @@ def load_model(
     tokenizer: the published M_clip folder; None: the one beside the weights.
     normalization: "half" (mean and std 0.5) or "clip" (CLIP's); None: what the weight card says, and for a `.ckpt`
     "half", which the reference's script reads with.
-    decode_ar, refine_iters: as in `DecodeConfig`; None: what the file says.
+    decode_ar, refine_iters, cross_modal: as in `DecodeConfig`; None: what the file says.
 
     Raises ValueError for a wrong option; WeightsError (a ValueError) for weights that are damaged, unsafe or do not
     fit, naming every tensor concerned; WeightsNotFoundError (also a FileNotFoundError) for a file that is not there.
     """
-    _check_options(normalization, decode_ar, refine_iters)
+    _check_options(normalization, decode_ar, refine_iters, cross_modal)
     place = locate(path)
     mclip = None if tokenizer is None else find_tokenizer_folder(Path(tokenizer).expanduser())
     if place.is_dir():
         model = read_folder(place, None if mclip is None else load_tokenizer(mclip))
     else:
         model = _load_published(place, mclip)
-    model.config = _with_options(model.config, normalization, decode_ar, refine_iters)
+    if normalization is not None:
+        model.config = replace(model.config, preprocess=NORMALIZATIONS[normalization])
+    model.config = model.config.with_decode(decode_ar, refine_iters, cross_modal)
     return model.eval()
 
 
@@ -107,7 +110,9 @@ def _load_published(checkpoint: Path, mclip: Path | None) -> CLIP4STR:
     return model
 
 
-def _check_options(normalization: str | None, decode_ar: bool | None, refine_iters: int | None) -> None:
+def _check_options(
+    normalization: str | None, decode_ar: bool | None, refine_iters: int | None, cross_modal: str | None
+) -> None:
     if normalization is not None and normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {sorted(NORMALIZATIONS)} or None, got {normalization!r}")
     if decode_ar is not None and not isinstance(decode_ar, bool):
@@ -116,14 +121,8 @@ def _check_options(normalization: str | None, decode_ar: bool | None, refine_ite
         raise ValueError(f"refine_iters must be an integer or None, got {refine_iters!r}")
     if refine_iters is not None and refine_iters < 0:
         raise ValueError(f"refine_iters must be 0 or more, got {refine_iters}")
-
-
-def _with_options(
-    config: ModelConfig, normalization: str | None, decode_ar: bool | None, refine_iters: int | None
-) -> ModelConfig:
-    if normalization is not None:
-        config = replace(config, preprocess=NORMALIZATIONS[normalization])
-    return config.with_decode(decode_ar, refine_iters)
+    if cross_modal not in (None, *get_args(CrossModal)):
+        raise ValueError(f"cross_modal must be one of {get_args(CrossModal)} or None, got {cross_modal!r}")
 
 
 def _fetch(url: str) -> Path:
@@ -178,6 +177,7 @@ def load_into(model: CLIP4STR, path: str | Path, **options: Any) -> None:
         setattr(model, name, getattr(loaded, name).to(device).train(model.training))
     model.config = loaded.config
     model.charset = loaded.charset
+    model.certain_from = loaded.certain_from
     model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence, loaded.postprocessor.temperature)
 
 
@@ -205,9 +205,9 @@ def save_model(
 ) -> WeightCard:
     """Write config.json, model.safetensors, card.json and tokenizer files that `load_model` takes; returns the card.
 
-    card: what is known of the weights; arch, SHA-256, preprocess, dtype, parameter count and temperature are filled in.
-    dtype: what
-    floating point tensors are stored as, None keeps theirs. The folder appears complete or not at all.
+    card: what is known of the weights; arch, SHA-256, preprocess, dtype, parameter count, temperature and certain_from
+    are filled in.
+    dtype: what floating point tensors are stored as, None keeps theirs. The folder appears complete or not at all.
     Raises FileExistsError for a non-empty folder that is not ours, unless `overwrite`; WeightsError for a card of
     another architecture, for values that float16 cannot hold, and for an M-CLIP text tower without its tokenizer.
     """

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,12 +18,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
 from clip4str_doctr import __version__
+from clip4str_doctr.benchmark.memory import peak_memory_elsewhere
 from clip4str_doctr.benchmark.page_stream import page_words, render_words
 from clip4str_doctr.benchmark.report import package_commit
 from clip4str_doctr.benchmark.scripted import MISREAD_SHARE, Script, scripted_model
@@ -52,8 +51,13 @@ FULL_SIZE_EVERY = 3
 WORDS_BEFORE = 1000
 # Further rounds, in which stages are told apart.
 STAGE_ROUNDS = {"clip4str_vn": 1, "clip4str_vn_tiny": 4}
+_TOWER = "image tower alone"
 BATCHES_OF_ONE = {"clip4str_vn": 6, "clip4str_vn_tiny": 16}
-MODES = ("fast", "fast, no cache", "plain")
+# The published size's script is certain of every word, which "auto" would believe.
+MODES = {
+    "clip4str_vn": ("fast", "fast, no cache", "plain"),
+    "clip4str_vn_tiny": ("fast", "auto", "fast, no cache", "plain"),
+}
 
 
 class Stream:
@@ -79,15 +83,22 @@ def _place(batch: int) -> int:
 
 
 def _predictor_case(
-    arch: str, mode: str, batch: int, stream: Stream, predictor: Any, before: Callable[[list[str]], None], every: int
+    arch: str,
+    mode: str,
+    batch: int,
+    stream: Stream,
+    predictor: Any,
+    before: Callable[[list[str]], None],
+    every: int,
+    cache: CaptionCache | None = None,
 ) -> Case:
-    """Whole predict time. before: told the words of every batch, outside of the time."""
+    """Whole predict time. before: told the words of every batch, outside of the time. cache: which ours read with."""
     device = next(predictor.model.parameters()).device
 
     def read(number: int) -> tuple[float, int]:
         words, crops = stream.part(number, _place(batch), batch * _turns(arch, batch))
         seconds = 0.0
-        with _mode(predictor.model, mode):
+        with _mode(predictor.model, mode, cache):
             for start in range(0, len(crops), batch):
                 before(words[start : start + batch])
                 began = clock(device)
@@ -99,22 +110,22 @@ def _predictor_case(
 
 
 class _mode:
-    """The model decodes in this mode while open."""
+    """The model decodes in this mode, with this cache, while open."""
 
-    def __init__(self, model: nn.Module, mode: str) -> None:
-        self._model, self._mode = model, mode
+    def __init__(self, model: nn.Module, mode: str, cache: CaptionCache | None) -> None:
+        self._model, self._mode, self._cache = model, mode, cache
 
     def __enter__(self) -> None:
-        if isinstance(self._model, CLIP4STR):
-            self._cache = self._model.text_tower.cache
+        if isinstance(self._model, CLIP4STR) and self._cache is not None:
+            self._before = self._model.text_tower.cache, self._model.config
+            self._model.text_tower.cache = self._cache
+            self._model.config = self._model.config.with_decode(cross_modal="auto" if self._mode == "auto" else None)
             self._model.decoding = "plain" if self._mode == "plain" else "fast"
-            if self._mode == "fast, no cache":
-                self._model.text_tower.cache = CaptionCache(max_bytes=0)
 
     def __exit__(self, *_: object) -> None:
-        if isinstance(self._model, CLIP4STR):
+        if isinstance(self._model, CLIP4STR) and self._cache is not None:
             self._model.decoding = "fast"
-            self._model.text_tower.cache = self._cache
+            self._model.text_tower.cache, self._model.config = self._before
 
 
 def _tower_case(arch: str, model: CLIP4STR, batch: int, stream: Stream, every: int) -> Case:
@@ -131,26 +142,34 @@ def _tower_case(arch: str, model: CLIP4STR, batch: int, stream: Stream, every: i
             model.image_tower(part)
         return clock(device) - began, len(crops)
 
-    return Case(arch, "image tower alone", batch, read, every)
+    return Case(arch, _TOWER, batch, read, every)
 
 
-def _our_cases(arch: str, stream: Stream, device: torch.device, batches: Sequence[int]) -> tuple[list[Case], CLIP4STR]:
+def _our_cases(
+    arch: str, stream: Stream, device: torch.device, batches: Sequence[int], words_before: int
+) -> tuple[list[Case], CLIP4STR]:
     script: Script | None = None
     if arch == "clip4str_vn":
         model, script = scripted_model(device)
     else:
         model = clip4str_vn_tiny(pretrained=True).to(device)
-    logger.info("the cache of %s reads %d words", arch, WORDS_BEFORE)
-    with torch.inference_mode():
-        model.text_tower.encode(list(dict.fromkeys(page_words(WORDS_BEFORE, seed=10))))
-    model.text_tower.cache.reset_info()
+    logger.info("the cache of %s reads %d words", arch, words_before)
+    # Modes read the same words, so each has a cache of its own that no other has filled.
+    caches = {mode: CaptionCache() if mode in ("fast", "auto") else CaptionCache(max_bytes=0) for mode in MODES[arch]}
+    for mode in MODES[arch]:
+        with _mode(model, mode, caches[mode]), torch.inference_mode():
+            if caches[mode].max_bytes:
+                model.text_tower.encode(list(dict.fromkeys(page_words(words_before, seed=10))))
+        caches[mode].reset_info()
+    model.text_tower.cache = caches["fast"]
     every = FULL_SIZE_EVERY if arch == "clip4str_vn" else 1
     before = script.dictate if script else _nothing_to_say
     cases = []
     for batch in batches:
         predictor = recognition_predictor_of(model, batch_size=batch)
         cases.append(_tower_case(arch, model, batch, stream, every))
-        cases += [_predictor_case(arch, mode, batch, stream, predictor, before, every) for mode in MODES]
+        for mode in MODES[arch]:
+            cases.append(_predictor_case(arch, mode, batch, stream, predictor, before, every, caches[mode]))
     return cases, model
 
 
@@ -216,14 +235,16 @@ def _stage_times(
     return table
 
 
-def measure(archs: Sequence[str], device: torch.device, rounds: int, batches: Sequence[int]) -> dict[str, Any]:
+def measure(
+    archs: Sequence[str], device: torch.device, rounds: int, batches: Sequence[int], words_before: int
+) -> dict[str, Any]:
     """Everything but what needs processes of its own; see the module."""
     logger.info("rendering")
     stream = Stream(rounds + 1 + max(STAGE_ROUNDS.values()), _place(max(batches)) + max(max(batches), 16))
     cases = _peer_cases(stream, device, batches)
     models = []
     for arch in archs:
-        ours, model = _our_cases(arch, stream, device, batches)
+        ours, model = _our_cases(arch, stream, device, batches, words_before)
         cases += ours
         models.append(model)
     interleave(cases, rounds)
@@ -234,7 +255,8 @@ def measure(archs: Sequence[str], device: torch.device, rounds: int, batches: Se
             "which all cases take turns",
             "words": "drawn as often as in Vietnamese Wikipedia, rendered as document print",
             "clip4str_vn": f"random weights that say the words; the visual branch misreads {MISREAD_SHARE:.0%}",
-            "cache": f"of captions, has seen {WORDS_BEFORE} words before",
+            "cache": f"of captions, has seen {words_before} words before",
+            "auto": "words are left at the visual branch's draft from the card's certainty on",
             "peers": "random weights; PARSeq ends after the longest word of the batch",
             "precision": "float32",
             "rounds": rounds,
@@ -245,41 +267,22 @@ def measure(archs: Sequence[str], device: torch.device, rounds: int, batches: Se
             "commit": package_commit(),
         },
         "cases": [case.summary() for case in cases],
+        "to_image_tower": to_image_tower(cases),
         "stages_ms_per_word": {model.config.arch: _stage_times(cases, model, device, rounds + 1) for model in models},
         "cache": {arch: {"hit_rate": round(info.hit_rate, 3), **info._asdict()} for arch, info in caches.items()},
     }
 
 
-def peak_memory(arch: str) -> dict[str, float]:
-    """Of this process, after a batch of 32 words; MB of 2**20 bytes."""
-    model, script = (
-        scripted_model(torch.device("cpu")) if arch == "clip4str_vn" else (clip4str_vn_tiny(pretrained=True), None)
-    )
-    words = page_words(32, seed=12)
-    if script is not None:
-        script.dictate(words)
-    # Noise: the renderer's fonts would count too.
-    crops = [np.random.default_rng(0).integers(0, 256, (32, 90, 3), np.uint8) for _ in words]
-    recognition_predictor_of(model, batch_size=32)(crops)
-    parameters = sum(one.numel() * one.element_size() for one in model.parameters())
-    return {"peak_mb": round(_peak_resident() / 2**20, 1), "parameters_mb": round(parameters / 2**20, 1)}
-
-
-def _peak_resident() -> int:
-    """Bytes. From /proc where there is one: `getrusage` on Linux counts what the parent process had, too."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    # macOS counts in bytes, others in KiB.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _peak_memory_elsewhere(arch: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "clip4str_doctr.benchmark.latency", "--peak-memory", arch]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
+def to_image_tower(cases: Sequence[Case]) -> dict[str, dict[str, float]]:
+    """model -> "mode, batch" -> median time by that of the image tower alone in the same batch size."""
+    ratios: dict[str, dict[str, float]] = {}
+    towers = {(case.model, case.batch): median(case.milliseconds) for case in cases if case.mode == _TOWER}
+    for case in cases:
+        tower = towers.get((case.model, case.batch))
+        if tower and case.mode != _TOWER:
+            name = f"{case.mode}, batch {case.batch}"
+            ratios.setdefault(case.model, {})[name] = round(median(case.milliseconds) / tower, 3)
+    return ratios
 
 
 def cold_start(repeats: int) -> dict[str, float]:
@@ -335,22 +338,24 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--arch", action="append", choices=ARCHS, help="may be repeated (default: both)")
     parser.add_argument("--rounds", type=int, default=12, help="of all cases in turn (default: 12)")
+    parser.add_argument(
+        "--words-before",
+        type=int,
+        default=WORDS_BEFORE,
+        metavar="N",
+        help=f"the captions' cache has seen (default: {WORDS_BEFORE})",
+    )
     parser.add_argument("--quick", action="store_true", help="one round, batches of 1 and 8: to see that it runs")
     parser.add_argument("-o", "--out", type=Path, help="JSON to write; the plot goes beside it as PNG")
-    parser.add_argument("--peak-memory", choices=ARCHS, help="only print the peak memory of one model")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
-    if args.peak_memory:
-        print(json.dumps(peak_memory(args.peak_memory)))
-        return
     if args.out is None:
         parser.error("-o FILE.json is required")
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     archs = args.arch or ARCHS
-    figures = measure(
-        archs, torch.device(args.device), 1 if args.quick else args.rounds, BATCHES[:2] if args.quick else BATCHES
-    )
-    figures["peak_memory"] = {arch: _peak_memory_elsewhere(arch) for arch in archs}
+    rounds, batches = (1, BATCHES[:2]) if args.quick else (args.rounds, BATCHES)
+    figures = measure(archs, torch.device(args.device), rounds, batches, args.words_before)
+    figures["peak_memory"] = {arch: peak_memory_elsewhere(arch) for arch in archs}
     figures["cold_start_seconds"] = cold_start(1 if args.quick else 5)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     for path, write in (

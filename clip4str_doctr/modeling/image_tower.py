@@ -1,5 +1,7 @@
 """Pixels -> image tokens: OpenAI's CLIP ViT for the published weights, a small convolutional ViT for our own."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -18,6 +20,16 @@ def _check_pixels(pixels: torch.Tensor, image_size: tuple[int, int]) -> None:
             f"pixels must be (N, 3, {image_size[0]}, {image_size[1]}), got {tuple(pixels.shape)}; "
             "use the model's Preprocess"
         )
+
+
+def _in_parts(read: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor, at_once: int) -> torch.Tensor:
+    """Tokens of all pictures, computed for `at_once` of them or fewer at a time where that is quicker: on a CPU, where
+    what lies between the layers of a larger batch leaves its caches, and takes memory. Not where a graph is made."""
+    count = pixels.shape[0]
+    graph = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()  # type: ignore[attr-defined, no-untyped-call]  # torch ships it so
+    if pixels.device.type != "cpu" or torch.is_grad_enabled() or graph or count <= at_once:
+        return read(pixels)
+    return torch.cat([read(part) for part in pixels.chunk(-(-count // at_once))])
 
 
 class ClipImageTower(nn.Module):
@@ -48,8 +60,7 @@ class ClipImageTower(nn.Module):
         Raises ValueError for another size. After arXiv:2103.00020.
         """
         _check_pixels(pixels, self.image_size)
-        tokens: torch.Tensor = self.visual(pixels)
-        return tokens
+        return _in_parts(self.visual, pixels, at_once=4)
 
 
 class ConvImageTower(nn.Module):
@@ -87,6 +98,10 @@ class ConvImageTower(nn.Module):
         Raises ValueError for another size.
         """
         _check_pixels(pixels, self.image_size)
+        # In training, norms take their statistics from the whole batch.
+        return self._tokens(pixels) if self.training else _in_parts(self._tokens, pixels, at_once=16)
+
+    def _tokens(self, pixels: torch.Tensor) -> torch.Tensor:
         # Channels last: the convolutions run a third faster on CPUs.
         grid = self.stem(pixels.contiguous(memory_format=torch.channels_last))
         tokens = grid.flatten(2).transpose(1, 2) + self.positions

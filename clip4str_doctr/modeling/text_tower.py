@@ -65,9 +65,12 @@ class TextTower(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "TextTower":
-        # to(), half(), cuda(): casting there and back may end at the same addresses.
-        self.cache.clear()
+        before = WeightState(self)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch ships it untyped
+        # to(), half(), cuda(): casting there and back may end at the same addresses. docTR 1.0 asks for what is there
+        # already before every batch, which changes nothing.
+        if not WeightState(self).same_as(before):
+            self.cache.clear()
         return self
 
 

@@ -1,18 +1,22 @@
-"""Whether a confidence of 0.8 is right four times of five: reliability, its error, and the temperature that mends it.
+"""Whether a confidence of 0.8 is right four times of five: reliability, its error, and the temperature that mends it;
+and how certain the visual branch must be of a word to be left alone with it.
 
 After Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-__all__ = ["Bin", "calibration_error", "fit_temperature", "reliability"]
+__all__ = ["Bin", "calibration_error", "fit_certainty", "fit_temperature", "reliability"]
 
 BINS = 10
 _LEAST, _MOST, _STEPS = 0.25, 4.0, 161
+# Below, a draft is no answer, however few of the words at hand would be lost by it.
+_LEAST_CERTAIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -67,3 +71,24 @@ def fit_temperature(logits: Sequence[torch.Tensor], right: Sequence[bool]) -> fl
 
     candidates = np.geomspace(_LEAST, _MOST, _STEPS)
     return round(float(min(candidates, key=loss)), 3)
+
+
+def fit_certainty(certainties: Sequence[float], lost: Sequence[bool], most_lost: float) -> float | None:
+    """The least certainty of the visual branch's draft from which on words may be left at it; 0.5..1.
+
+    certainties: of N drafts, 0..1. lost: whether the draft is wrong where the answer is right. Leaving all words of
+    that certainty or more at their drafts loses at most the share `most_lost` of the N words; those that the draft has
+    right and the answer wrong are not set off against them. None if that share of N is less than a word, from which
+    nothing can be told; 1 or just above it if even the most certain words lose too many.
+    Raises ValueError if there is not one `lost` a draft.
+    """
+    if len(certainties) != len(lost):
+        raise ValueError(f"a certainty needs one `lost` a draft, got {len(lost)} for {len(certainties)}")
+    worst = sorted((sure for sure, is_lost in zip(certainties, lost, strict=True) if is_lost), reverse=True)
+    allowed = int(most_lost * len(lost))
+    if not allowed:
+        return None
+    if len(worst) <= allowed:
+        return _LEAST_CERTAIN
+    # Rounded up, and above the first word too many.
+    return max(_LEAST_CERTAIN, round(math.floor(worst[allowed] * 1e5) / 1e5 + 1e-5, 5))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from doctr.models import ocr_predictor, recognition_predictor
 from doctr.models.predictor import OCRPredictor
 from doctr_pages import eager_detector, three_words
@@ -173,3 +174,58 @@ def test_the_tables(model: CLIP4STR) -> None:
         assert table["all"]["crops"] == 6 and set(table["all"]) >= {"whole", "doctr", "gaps", "gaps>4"}
         for group in ("aspect", "length"):
             assert sum(part["crops"] for name, part in table.items() if name.startswith(group)) <= 6
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)
+def test_batches_are_halved_where_memory_ends(
+    failure: RuntimeError, model: CLIP4STR, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(2)
+    crops = [random.integers(0, 256, (20, width, 3), np.uint8) for width in (90, 20, 60, 30, 55, 44, 21, 80, 33)]
+    alone = recognition_predictor(model, batch_size=1)
+    expected = [alone([crop])[0] for crop in crops]
+    predictor = recognition_predictor(model, batch_size=8)
+    sizes: list[int] = []
+    room = [2]
+
+    def forward(pixels: torch.Tensor, **options: Any) -> Any:
+        sizes.append(len(pixels))
+        if len(pixels) > room[0]:
+            raise failure
+        return CLIP4STR.forward(model, pixels, **options)
+
+    monkeypatch.setattr(model, "forward", forward)
+    read = predictor(crops)
+    assert [text for text, _ in read] == [text for text, _ in expected]
+    assert [one for _, one in read] == pytest.approx([one for _, one in expected], abs=1e-4)
+    # From then on no batch is larger, and it is said once.
+    assert sizes == [8, 4, 2, 2, 2, 2, 1] and predictor.pre_processor.batch_size == 2
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"there is no memory for 8 crops at once ({failure}); going on with half as many. Give a smaller batch_size"
+    ]
+    room[0] = 0
+    with pytest.raises(RuntimeError, match="memory"):
+        predictor(crops[:1])
+
+
+def test_pixels_are_made_batch_by_batch(model: CLIP4STR, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive's crops as floats would fill the memory."""
+    predictor = recognition_predictor(model, batch_size=4)
+    events: list[str] = []
+    preprocess, forward = predictor.pre_processor.forward, model.forward
+
+    def made(crops: Any) -> Any:
+        events.append(f"made {len(crops)}")
+        return preprocess(crops)
+
+    def read(pixels: torch.Tensor, **options: Any) -> Any:
+        events.append(f"read {len(pixels)}")
+        return forward(pixels, **options)
+
+    monkeypatch.setattr(predictor.pre_processor, "forward", made)
+    monkeypatch.setattr(model, "forward", read)
+    predictor([np.zeros((20, 50, 3), np.uint8)] * 10)
+    assert events == ["made 4", "read 4", "made 4", "read 4", "made 2", "read 2"]

@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 @needs_fonts
 def test_figures_come_with_their_protocol(micro_folder: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "new" / "folder"
-    suites = ["--suite", "clean", "--suite", "tiny", "--words", "5"]
+    suites = ["--suite", "clean", "--suite", "tiny", "--words", "5", "--cross-modal", "auto"]
     assert main(["bench", "accuracy", "--weights", str(micro_folder), *suites, "-o", str(out)]) == 0
     table = capsys.readouterr().out
     assert [line.split("|")[1].strip() for line in table.splitlines()] == ["suite", "---", "clean", "tiny"]
@@ -51,6 +51,7 @@ def test_figures_come_with_their_protocol(micro_folder: Path, tmp_path: Path, ca
     assert len(row["labels_crc"]) == len(row["pixels_crc"]) == 8
     assert len(row["failures"]) == round(5 * (1 - row["cased"])) and sum(one["n"] for one in row["bins"]) == 5
     assert report["protocol"]["weights_sha256"] == read_card(micro_folder).sha256["model.safetensors"]
+    assert report["protocol"]["cross_modal"] == "auto" and 0 <= row["left"] <= 1
     assert report["protocol"]["dropped"] == 0 and report["protocol"]["device"]
     pictures = {"confusion.png", "reliability.png", "failures-clean.png", "failures-tiny.png"}
     assert {path.name for path in out.iterdir()} == {"accuracy.json", "accuracy.md", *pictures}

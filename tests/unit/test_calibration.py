@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from clip4str_doctr.postprocess import PostProcessor
-from clip4str_doctr.training.calibration import calibration_error, fit_temperature, reliability
+from clip4str_doctr.training.calibration import calibration_error, fit_certainty, fit_temperature, reliability
 
 
 def test_bins_by_hand() -> None:
@@ -46,3 +46,19 @@ def test_nothing_is_fitted_without_mistakes() -> None:
     assert fit_temperature(logits, [True] * 3) == fit_temperature(logits, [False] * 3) == 1.0
     with pytest.raises(ValueError, match="got 2 for 3"):
         fit_temperature(logits, [True, False])
+
+
+def test_certainty_by_hand() -> None:
+    """Of 2,000 words two may be lost; the third most certain of the lost must go on being read."""
+    sure = [0.3, 0.6, 0.7, 0.8, 0.9, *[0.99] * 1995]
+    lost = [number < 4 for number in range(2000)]
+    found = fit_certainty(sure, lost, 0.001)
+    assert found == pytest.approx(0.60001) and found > 0.6
+    assert sum(is_lost and one >= found for one, is_lost in zip(sure, lost, strict=True)) == 2
+    assert fit_certainty(sure, [one == 0.99 for one in sure], 0.001) == pytest.approx(0.99001)
+    assert fit_certainty([1.0] * 2000, [True] * 2000, 0.001) > 1
+    # Nothing is lost, but half a chance is asked for; and of 999 words one is more than one of a thousand.
+    assert fit_certainty(sure, [False] * 2000, 0.001) == 0.5
+    assert fit_certainty(sure[:999], lost[:999], 0.001) is None
+    with pytest.raises(ValueError, match="got 3 for 2"):
+        fit_certainty([0.5] * 2, [True] * 3, 0.001)

@@ -41,3 +41,13 @@ def test_decode_options_are_checked_and_changed_one_by_one() -> None:
     config = PRESETS["clip4str_vn"].with_decode(refine_iters=2)
     assert config.decode == DecodeConfig(25, True, 2)
     assert config.with_decode(decode_ar=False).decode == DecodeConfig(25, False, 2)
+    assert config.with_decode(cross_modal="auto").decode == DecodeConfig(25, True, 2, "auto")
+    with pytest.raises(ValueError, match="cross_modal must be one of .*'auto'.*, got 'never'"):
+        config.with_decode(cross_modal="never")  # type: ignore[arg-type]
+
+
+def test_files_written_before_an_option_came_have_its_default() -> None:
+    values = model_config_to_dict(PRESETS["clip4str_vn_tiny"].with_decode(cross_modal="auto"))
+    assert model_config_from_dict(values).decode.cross_modal == "auto"
+    del values["decode"]["cross_modal"]
+    assert model_config_from_dict(values).decode.cross_modal == "always"

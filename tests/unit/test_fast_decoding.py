@@ -14,8 +14,8 @@ from golden_weights import CHECKPOINT, M_CLIP
 
 from clip4str_doctr import CLIP4STR, load_model
 from clip4str_doctr.caption_cache import CaptionCache, WeightState
-from clip4str_doctr.decoding import Reading, Stage
-from clip4str_doctr.modeling.text_tower import MClipTextTower, TextTower
+from clip4str_doctr.decoding import Reading, Stage, draft_certainty
+from clip4str_doctr.modeling.text_tower import CharTextTower, MClipTextTower, TextTower
 from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training.synth import Renderer
 
@@ -76,6 +76,58 @@ def test_as_the_plain_algorithm(model_and_pixels: Any, decode_ar: bool, refine_i
         assert difference(plain, fast) < 2e-5
         lengths |= set(fast.stages[0].rows.tolist())
     assert len(lengths) > 2 or not decode_ar
+    # Where nobody asks for rows behind the words' ends, fewer are computed, and the words are the same.
+    with torch.inference_mode():
+        short = model.read(batch, all_rows=False).answer(model.charset.eos)
+        full = fast.answer(model.charset.eos)
+    assert short.shape[1] < 26 or refine_iters == 0 or isinstance(model.text_tower, MClipTextTower)
+    (text, confidence), (other_text, other_confidence) = *model.postprocessor(full), *model.postprocessor(short)
+    assert text == other_text and confidence == pytest.approx(other_confidence, abs=1e-5)
+
+
+@pytest.mark.parametrize(("decode_ar", "refine_iters"), [(True, 1), (False, 2)])
+def test_certain_words_are_left_at_their_draft(
+    model_and_pixels: Any, decode_ar: bool, refine_iters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, pixels = model_and_pixels
+    batch, eos = pixels[:8], model.charset.eos
+    with torch.inference_mode():
+        model.config = model.config.with_decode(decode_ar, refine_iters, "always")
+        always = model.read(batch)
+        assert always.certain is None
+        certainty = draft_certainty(always.stages[0].visual, eos)
+        model.config = model.config.with_decode(cross_modal="auto")
+        # Between two words: rounding decides about none.
+        middle = float(certainty.sort().values[3:5].mean())
+        for model.certain_from, count in ((middle, 4), (0.0, 8), (1.1, 0)):
+            plain, fast = readings(model, batch)
+            assert difference(plain, fast) < 2e-5 and fast.certain is not None
+            assert torch.equal(plain.certain, fast.certain) and int(fast.certain.sum()) == count
+            settled = fast.answer(eos).argmax(-1)
+            for number, sure in enumerate(fast.certain.tolist()):
+                kept = always.stages[0].visual if sure else always.answer(eos)
+                assert spelled(model, settled[number]) == spelled(model, kept[number].argmax(-1))
+            if isinstance(model.text_tower, CharTextTower):
+                unrolled = model.read_unrolled(batch)
+                assert float((unrolled[:, : settled.shape[1]] - fast.answer(eos)).abs().max()) < 2e-5
+        # Alone as in company, and nothing that is not asked for is computed.
+        model.certain_from = middle
+        model.text_tower.cache.clear()
+        encoded = count_encodings(model, monkeypatch)
+        together = model.read(batch)
+        left = [caption for caption, sure in zip(always.stages[0].captions, together.certain, strict=True) if not sure]
+        assert set(left) <= set(encoded) and len(encoded) <= len(set(left)) * (refine_iters + 1)
+        for number in (0, 5):
+            alone = model.read(batch[number : number + 1])
+            assert alone.certain.tolist() == [together.certain[number].item()]
+            assert spelled(model, alone.answer(eos)[0].argmax(-1)) == spelled(
+                model, together.answer(eos)[number].argmax(-1)
+            )
+    model.config = model.config.with_decode(cross_modal="always")
+
+
+def spelled(model: CLIP4STR, ids: torch.Tensor) -> str:
+    return model.charset.decode(ids.tolist())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -221,6 +273,7 @@ def test_eval_of_a_model_in_eval_mode_forgets_nothing() -> None:
     with torch.no_grad():
         model.text_tower.encode(["phở"])
     assert model.eval().text_tower.cache.info().captions == 1
+    assert model.to(device="cpu", dtype=torch.float32).text_tower.cache.info().captions == 1
 
 
 def test_training_remembers_nothing() -> None:

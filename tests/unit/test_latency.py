@@ -6,11 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from clip4str_doctr.benchmark import memory
+from clip4str_doctr.benchmark.latency import to_image_tower
 from clip4str_doctr.benchmark.page_stream import page_words, render_words
 from clip4str_doctr.benchmark.scripted import Script, put_to_script
 from clip4str_doctr.benchmark.timing import Case, interleave, stopwatch
 from clip4str_doctr.config import PRESETS, CharTextTowerConfig, ConvImageTowerConfig, DecoderConfig
 from clip4str_doctr.modeling.clip4str import build_model
+from clip4str_doctr.training.synth import fonts_installed
 
 MICRO = replace(
     PRESETS["clip4str_vn_tiny"],
@@ -75,3 +78,29 @@ def test_stages_do_not_count_what_is_within_them() -> None:
         Outer().both()
     assert 0.01 <= spent["outer"] < 0.03 <= spent["inner"]
     assert "work" not in vars(Outer) and Outer.both.__name__ == "both"
+
+
+def test_ratios_to_the_image_tower() -> None:
+    cases = [
+        Case("a", mode, batch, lambda number: (0.0, 1), 1, times)
+        for mode, batch, times in (
+            ("image tower alone", 1, [2.0, 4.0, 3.0]),
+            ("fast", 1, [6.0, 3.3, 3.0]),
+            ("fast", 8, [1.0]),  # whose tower was not timed
+        )
+    ]
+    assert to_image_tower([*cases, Case("peer", "docTR", 1, lambda number: (0.0, 1), 1, [5.0])]) == {
+        "a": {"fast, batch 1": 1.1}
+    }
+
+
+@pytest.mark.skipif(not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[bench]")
+def test_memory_is_told_at_every_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_PICTURES", 3)
+    monkeypatch.setattr(memory, "_PAGE", 4)
+    figures = memory.archive_memory([6, 3])
+    assert list(figures) == ["3", "6"]
+    for one in figures.values():
+        assert 0 < one["of_that_captions_mb"] < 1 < one["resident_mb"]
+    with pytest.raises(ValueError, match="1 crop or more, got 0"):
+        memory.archive_memory([0])

@@ -25,7 +25,7 @@ from clip4str_doctr.training.recipe import OptimRecipe, load_recipe
 from clip4str_doctr.training.start import model_config
 from clip4str_doctr.training.suites import SUITES
 from clip4str_doctr.training.synth import fonts_installed
-from clip4str_doctr.training.validate import score, watched_temperature
+from clip4str_doctr.training.validate import score, watched_certainty, watched_temperature
 from clip4str_doctr.weight_card import read_card
 from clip4str_doctr.weights import load_model, save_model
 
@@ -192,13 +192,17 @@ def test_export_measures_the_suites_and_stores_a_temperature(
     # Nothing that a random model answers is right, from which no temperature can be told.
     assert watched_temperature(run.averaged_model(), run.recipe.data, Blocks) == 1.0
     monkeypatch.setattr("clip4str_doctr.training.export.watched_temperature", lambda model, data: 1.75)
+    assert watched_certainty(run.averaged_model().eval(), run.recipe.data, 4, Blocks) is None
+    monkeypatch.setattr("clip4str_doctr.training.export.watched_certainty", lambda model, data, words: words / 10)
     card = export(tmp_path / loop.CHECKPOINT, tmp_path / "weights", words=2)
     assert card.temperature == read_card(tmp_path / "weights").temperature == 1.75
+    assert card.certain_from == 0.8
     assert set(card.metrics["suites"]) == set(SUITES) and card.metrics["suites"]["tiny"]["n"] == 2
     loaded = load_model(tmp_path / "weights")
-    assert loaded.postprocessor.temperature == 1.75
-    # Saved again, they keep it.
-    assert save_model(loaded, tmp_path / "again", card={}).temperature == 1.75
+    assert loaded.postprocessor.temperature == 1.75 and loaded.certain_from == 0.8
+    # Saved again, they keep both.
+    again = save_model(loaded, tmp_path / "again", card={})
+    assert again.temperature == 1.75 and again.certain_from == 0.8
 
 
 def test_gradients_that_are_not_finite_are_skipped_but_not_for_ever(monkeypatch: Any, one_thread: None) -> None:

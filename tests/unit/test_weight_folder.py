@@ -111,6 +111,7 @@ def test_folders_at_odds_with_themselves(folder: Path) -> None:
         ({"sha256": {**digests, "../stranger": "0"}}, "lies outside the folder"),
         ({"temperature": 0}, "temperature must be a number above 0, got 0"),
         ({"temperature": "1"}, "temperature must be a number above 0, got '1'"),
+        ({"certain_from": 0}, "certain_from must be a number above 0, or left out, got 0"),
         ({"colour": "red"}, r"unknown fields \['colour'\]"),
     ):
         shutil.copy(folder / "card.json", folder / "card.bak")

@@ -79,8 +79,8 @@ def test_decoding_options(tmp_path: Path) -> None:
     other = edited(tmp_path, lambda content: content["hyper_parameters"].update(decode_ar=False, refine_iters=3))
     decode = load_model(other, tokenizer=M_CLIP).config.decode
     assert (decode.decode_ar, decode.refine_iters) == (False, 3)
-    decode = load_model(other, tokenizer=M_CLIP, decode_ar=True, refine_iters=0).config.decode
-    assert (decode.decode_ar, decode.refine_iters) == (True, 0)
+    decode = load_model(other, tokenizer=M_CLIP, decode_ar=True, refine_iters=0, cross_modal="auto").config.decode
+    assert (decode.decode_ar, decode.refine_iters, decode.cross_modal) == (True, 0, "auto")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,7 @@ def test_decoding_options(tmp_path: Path) -> None:
     [
         ({"normalization": "imagenet"}, r"normalization must be one of \['clip', 'half'\] or None, got 'imagenet'"),
         ({"decode_ar": 1}, "decode_ar must be True, False or None, got 1"),
+        ({"cross_modal": "never"}, "cross_modal must be one of .*'auto'.* or None, got 'never'"),
         ({"refine_iters": -1}, "refine_iters must be 0 or more, got -1"),
         ({"refine_iters": "2"}, "refine_iters must be an integer or None, got '2'"),
         ({"refine_iters": True}, "refine_iters must be an integer or None, got True"),
