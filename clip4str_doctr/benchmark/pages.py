@@ -23,6 +23,8 @@ import numpy.typing as npt
 import torch
 from rapidfuzz.distance import Levenshtein
 
+from clip4str_doctr import __version__
+from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser
 from clip4str_doctr.benchmark.rendered_pages import RenderedPage, photographed, render_page
 from clip4str_doctr.benchmark.report import package_commit, tell
 from clip4str_doctr.boxes import enclosing_boxes
@@ -51,16 +53,37 @@ class PageReading:
     seconds: dict[str, float]
 
 
-class Reader:
-    """docTR's predictor with one of our detectors and the embedded model, timed by step."""
+class _Reads(torch.nn.Module):
+    """A recogniser in the place of docTR's recognition predictor; it tells no confidence."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, one: Recogniser) -> None:
+        super().__init__()
+        self._read = one
+
+    def forward(self, crops: Sequence[npt.NDArray[np.uint8]], **_: Any) -> list[tuple[str, float]]:
+        return [("".join(text.split()), 1.0) for text in self._read(crops)]
+
+
+class Reader:
+    """docTR's predictor with one of our detectors and a recogniser, timed by step.
+
+    arch: an architecture of docTR's zoo, read by its own predictor; or the name of another recogniser, as
+    `recognisers.recogniser` takes it.
+    """
+
+    def __init__(self, name: str, arch: str = ARCH, device: torch.device | str = "cpu") -> None:
         from doctr.models import recognition_predictor
         from doctr.models.predictor import OCRPredictor
+        from doctr.models.recognition import zoo
 
-        self.name = f"{name} + {ARCH}"
         found: Any = detector(name)  # docTR's annotation asks for its own class, its code for what that does
-        self._predictor = OCRPredictor(found, recognition_predictor(ARCH, pretrained=True))
+        reads: Any
+        if arch in zoo.ARCHS:
+            reads, self.name = recognition_predictor(arch, pretrained=True).to(device), f"{name} + {arch}"
+        else:
+            one = recogniser(arch, device)
+            reads, self.name = _Reads(one), f"{name} + {one.name}"
+        self._predictor = OCRPredictor(found, reads)
         self._seconds: dict[str, float] = {}
         self._time("detection", self._predictor.det_predictor)
         self._time("recognition", self._predictor.reco_predictor)
@@ -143,7 +166,11 @@ def matches(truth: Boxes, found: Boxes) -> list[tuple[int, int]]:
 
 
 def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) -> dict[str, Any]:
-    """Shares over all words of the pages; a word that is not found is not read either. Seconds are means by page."""
+    """Shares over all words of the pages; a word that is not found is not read either. Seconds are means by page.
+
+    recall, precision: of boxes. word_accuracy, word_precision, hmean: end to end, boxes whose text is right, of all
+    words, of all boxes given, and their harmonic mean.
+    """
     wanted = found = right = given = edits = symbols = 0
     for page, reading in zip(pages, readings, strict=True):
         pairs = matches(enclosing_boxes(np.stack([word.quad for word in page.words])), reading.boxes)
@@ -152,12 +179,15 @@ def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) 
         truth = _flat(page.text)
         edits, symbols = edits + Levenshtein.distance(_flat(reading.text), truth), symbols + len(truth)
     steps = readings[0].seconds
+    recall, precision = right / wanted, right / max(given, 1)
     return {
         "pages": len(pages),
         "words": wanted,
         "recall": round(found / wanted, 4),
         "precision": round(found / max(given, 1), 4),
-        "word_accuracy": round(right / wanted, 4),
+        "word_accuracy": round(recall, 4),
+        "word_precision": round(precision, 4),
+        "hmean": round(2 * recall * precision / max(recall + precision, 1e-9), 4),
         "cer": round(edits / symbols, 4),
         "seconds_per_page": {step: round(float(np.mean([one.seconds[step] for one in readings])), 3) for step in steps},
     }
@@ -171,16 +201,30 @@ def _flat(text: str) -> str:
     return " ".join(_nfc(text).split())
 
 
-def measure(detectors: Sequence[str], seeds: Sequence[int], kinds: Sequence[str] = KINDS) -> dict[str, Any]:
-    """Rows for every kind of page and every reader, with the protocol. Raises RuntimeError if a detector is absent."""
-    readers: list[Any] = [*(Reader(name) for name in detectors), TesseractReader()]
+def measure(
+    detectors: Sequence[str],
+    seeds: Sequence[int],
+    kinds: Sequence[str] = KINDS,
+    recognisers: Sequence[str] = (ARCH,),
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Rows for every kind of page and every pair of detector and recogniser, and for Tesseract on its own where it is
+    one of the detectors, with the protocol. Raises RuntimeError if one of them is absent."""
+    readers: list[Any] = [Reader(name, arch, device) for name in detectors for arch in recognisers]
+    if "tesseract" in detectors:
+        readers.append(TesseractReader())
     rows = []
     for kind in kinds:
         pages = list(pages_of(kind, seeds))
         for read in readers:
             read(pages[0].image)  # warm-up: sessions and weights are made at the first page
             rows.append({"kind": kind, "reader": read.name, **score_pages(pages, [read(page.image) for page in pages])})
-    return {"rows": rows, "protocol": _protocol(seeds)}
+    shown = [f"--seeds {len(seeds)} --first-seed {seeds[0]}", "--detectors", *detectors, "--models", *recognisers]
+    protocol = _protocol(seeds)
+    made = {"package": __version__, "commit": protocol["commit"], "device": protocol["device"]}
+    command = f"clip4str-doctr bench page {' '.join(shown)}"
+    report = {"kind": "pages", "title": "Rendered pages", "command": command, "made": made}
+    return {**report, "rows": rows, "protocol": protocol}
 
 
 def _protocol(seeds: Sequence[int]) -> dict[str, Any]:
