@@ -21,7 +21,7 @@ from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import DecodeConfig
 from clip4str_doctr.decoding import Reading, Stage, cloze_mask
 
-__all__ = ["EncodeFn", "ProjectingDecoder", "fast_predict_and_refine"]
+__all__ = ["EncodeFn", "ProjectingDecoder", "fast_predict_and_refine", "fast_visual_branch"]
 
 # Distinct captions -> tokens (T, d) of each.
 EncodeFn = Callable[[Sequence[str]], list[torch.Tensor]]
@@ -62,15 +62,9 @@ def fast_predict_and_refine(
     length = config.max_symbols + 1
     visual_branch, cross_branch = (_Branch(decoder, charset, length) for decoder in decoders)
     visual_memory = _Memory(visual_branch.decoder.project_memory(image_tokens))
-    if config.decode_ar:
-        visual = visual_branch.draft_to_eos(visual_memory)
-    else:
-        visual = visual_branch.draft_at_once(visual_memory)
-    ids = visual.argmax(-1).tolist()
-    rows = [min(_symbols(word, charset.eos) + 1, length) if config.decode_ar else length for word in ids]
-    visual = visual[:, : max(rows)]
+    visual, rows = _visual_draft(visual_branch, visual_memory, charset, config)
     row_counts = torch.tensor(rows).to(image_tokens.device)
-    captions = [charset.decode(word) for word in ids]
+    captions = [charset.decode(word) for word in visual.argmax(-1).tolist()]
 
     seen = _SeenCaptions(cross_branch.decoder, image_tokens, encode)
     cross_memory = seen.memory(captions)
@@ -85,6 +79,34 @@ def fast_predict_and_refine(
         cross = cross_branch.refine(cross_memory, last.cross, last.rows)
         stages.append(Stage(visual, cross, torch.full_like(row_counts, length), captions))
     return Reading(stages)
+
+
+def fast_visual_branch(
+    image_tokens: torch.Tensor, decoder: ProjectingDecoder, charset: Charset, config: DecodeConfig
+) -> list[str]:
+    """What the visual branch says alone, the captions of `fast_predict_and_refine`'s last stage, without the rest."""
+    length = config.max_symbols + 1
+    branch = _Branch(decoder, charset, length)
+    memory = _Memory(branch.decoder.project_memory(image_tokens))
+    visual, rows = _visual_draft(branch, memory, charset, config)
+    row_counts = torch.tensor(rows).to(image_tokens.device)
+    for _ in range(config.refine_iters):
+        visual = branch.refine(memory, visual, row_counts)
+        row_counts = torch.full_like(row_counts, length)
+    return [charset.decode(word) for word in visual.argmax(-1).tolist()]
+
+
+def _visual_draft(
+    branch: "_Branch", memory: "_Memory", charset: Charset, config: DecodeConfig
+) -> tuple[torch.Tensor, list[int]]:
+    """The draft's logits, as long as its longest word, and how many rows of each word count."""
+    if not config.decode_ar:
+        visual = branch.draft_at_once(memory)
+        return visual, [visual.shape[1]] * len(visual)
+    visual = branch.draft_to_eos(memory)
+    length = config.max_symbols + 1
+    rows = [min(_symbols(word, charset.eos) + 1, length) for word in visual.argmax(-1).tolist()]
+    return visual[:, : max(rows)], rows
 
 
 @dataclass(frozen=True)

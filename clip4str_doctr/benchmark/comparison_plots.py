@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from clip4str_doctr.benchmark.comparison import ALL
 
@@ -56,7 +57,7 @@ def draw_scatter(report: Mapping[str, Any]) -> Figure:
     models = [model for model in report["models"] if model in costs]
     if not models:
         raise ValueError("the report has no costs to draw; measure them with `bench cost`")
-    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for model in models:
@@ -70,9 +71,11 @@ def draw_scatter(report: Mapping[str, Any]) -> Figure:
         ylabel="words right, cased, %",
         title=f"all {report[ALL]['n']} words, with 95 % intervals",
     )
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.grid(alpha=0.3, which="both")
     # Names beside the points run into each other where two recognisers are alike.
-    axes.legend(fontsize=9)
+    figure.legend(loc="outside right upper", fontsize=9)
     return figure
 
 
