@@ -225,18 +225,21 @@ def _listed_words(text: _File, pictures: list[_File]) -> Iterator[tuple[str, _Pl
 
 def _paired(pictures: list[_File], texts: list[_File], folder: Path) -> Iterator[tuple[_File, list[tuple[int, str]]]]:
     """Every picture with its lines; by name where one is gt_NAME.txt, else by the number that both names end with."""
-    by_name = {file.stem.removeprefix("gt_"): file for file in texts}
+    by_name: dict[str, list[_File]] = {}
     by_number: dict[int, list[_File]] = {}
     for file in texts:
+        by_name.setdefault(file.stem.removeprefix("gt_"), []).append(file)
         if (number := _last_number(file)) is not None:
             by_number.setdefault(number, []).append(file)
     for picture in pictures:
         number = _last_number(picture)
-        same = [] if number is None else by_number.get(number, [])
-        text = by_name.get(picture.stem) or (same[0] if len(same) == 1 else None)
-        if text is None:
+        same = by_name.get(picture.stem) or ([] if number is None else by_number.get(number, []))
+        if len(same) > 1:
+            # The same name in several folders of an archive.
+            same = [file for file in same if PurePosixPath(file.name).parent == PurePosixPath(picture.name).parent]
+        if len(same) != 1:
             raise DatasetError(f"{folder}: {picture.name} has {len(same)} lists of words, one is needed")
-        yield picture, _lines(text)
+        yield picture, _lines(same[0])
 
 
 def _last_number(file: _File) -> int | None:
