@@ -27,6 +27,8 @@ class _OnnxModel(nn.Module):
         self.postprocessor, self.cfg = postprocessor, cfg
         self._session = _session(path)
         self._input = self._session.get_inputs()[0]
+        # docTR's predictor asks its model's first parameter for device and dtype.
+        self._place = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, pixels: torch.Tensor, **_: Any) -> dict[str, Any]:
         # Docs of exporting show fixed batches of one, too.
@@ -94,7 +96,9 @@ def _reading(cfg: dict[str, Any] | None, place: Path) -> tuple[Any, dict[str, An
     if factory is None:
         raise ValueError(f"{place}: docTR has no {cfg['arch']!r}")
     # Only the postprocessor of this model, whose weights are random, is used.
-    model = factory(pretrained=False, vocab=cfg["vocab"], input_shape=tuple(cfg["input_shape"]))
+    model = factory(
+        pretrained=False, pretrained_backbone=False, vocab=cfg["vocab"], input_shape=tuple(cfg["input_shape"])
+    )
     return model.postprocessor, cfg
 
 

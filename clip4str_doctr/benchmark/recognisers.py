@@ -217,7 +217,7 @@ def _doctr(spec: str, arch: str, weights: str, options: Sequence[str], device: t
     if len(vocabs) != len(options) or len(vocabs) > 1 or any(vocab not in VOCABS for vocab in vocabs):
         raise ValueError(f"{spec}: docTR's models take #vocab=NAME, a key of doctr.datasets.VOCABS, got {options}")
     alphabet = {"vocab": VOCABS[vocabs[0]]} if vocabs else {}
-    model = getattr(recognition, arch)(pretrained=not weights, **alphabet)
+    model = getattr(recognition, arch)(pretrained=not weights, pretrained_backbone=False, **alphabet)
     facts: dict[str, Any] = {"weights": "docTR's own", "weights_sha256": None}
     if weights:
         if not Path(weights).is_file():

@@ -25,7 +25,7 @@ from clip4str_doctr.training.metrics import judge
 from clip4str_doctr.weight_card import NORMALIZATIONS
 from clip4str_doctr.weights import load_model
 
-__all__ = ["PUBLISHED", "run_vintext", "vintext_sets", "without_answers"]
+__all__ = ["PUBLISHED", "right_normalisation", "run_vintext", "vintext_sets", "without_answers"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,11 @@ def run_vintext(
     command = "clip4str-doctr bench vintext --root DIR --weights WEIGHTS"
     report = compare([*models, *others], sets, title="VinText", command=command, tell=tell)
     names = [one.name for one in models]
-    report["vintext"] = {"normalisation": _right_one(report, names), "published": PUBLISHED, "as_published": {}}
+    report["vintext"] = {
+        "normalisation": right_normalisation(report, names),
+        "published": PUBLISHED,
+        "as_published": {},
+    }
     table = _beside(report)
     tell(report["vintext"]["normalisation"]["told"])
     return report, [table]
@@ -94,7 +98,7 @@ def without_answers(report: dict[str, Any]) -> dict[str, Any]:
     return {**report, "sets": kept}
 
 
-def _right_one(report: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def right_normalisation(report: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Which of two normalisations reads more words right, without regard to case, and whether the words tell."""
     one, other = names
     labels = _labels(report)

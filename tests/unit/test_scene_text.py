@@ -114,7 +114,11 @@ def test_icdars_zips(tmp_path: Path) -> None:
     assert words.entries() == [("img_2.png#1", "1,2"), ("img_10.png#1", 'a "b"')]
     assert words.crop("img_2.png#1").shape == (20, 10, 3) and words.crop("img_10.png#1")[0, 0, 2] == 8
     # Pictures of single words with one list.
-    listed = {"word_1.png": picture(1), "word_2.png": picture(2), "gt.txt": '\ufeffword_1.png, "HÀ, NỘI"\nword_2.png, ###\n'}
+    listed = {
+        "word_1.png": picture(1),
+        "word_2.png": picture(2),
+        "gt.txt": '\ufeffword_1.png, "HÀ, NỘI"\nword_2.png, ###\n',
+    }
     words = SceneText(write_zip(tmp_path / "words.zip", listed))
     assert words.entries() == [("word_1.png", "HÀ, NỘI")] and words.crop("word_1.png").shape == (40, 90, 3)
 
