@@ -114,6 +114,9 @@ def _add_page(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="pages of every kind (default: 3)")
     parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="of the first page (default: 0)")
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="of pages (default: all)")
+    parser.add_argument(
+        "--data", type=Path, metavar="DATA", help="instead: whole pictures, VinText's folder or ICDAR's"
+    )
     _add_device(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="JSON file to write")
     parser.set_defaults(measure=_page)
@@ -250,9 +253,11 @@ def _page(args: argparse.Namespace, load: Load, device: Device) -> int:
     from clip4str_doctr.benchmark.page_tables import page_tables
     from clip4str_doctr.benchmark.pages import KINDS, measure
     from clip4str_doctr.benchmark.report import tell
+    from clip4str_doctr.benchmark.scene_text import SceneText
 
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    report = measure(args.detectors, seeds, args.kinds or KINDS, args.models, device(args.device))
+    data = None if args.data is None else SceneText(args.data)
+    report = measure(args.detectors, seeds, args.kinds or KINDS, args.models, device(args.device), data)
     if args.out is not None:
         tell(report, args.out)
     for table in page_tables(report):

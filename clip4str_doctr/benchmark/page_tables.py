@@ -10,9 +10,10 @@ __all__ = ["page_tables"]
 _SHARES = {
     "recall": "found",
     "precision": "boxes that are words",
-    "word_recall": "read, of all words",
+    "word_accuracy": "read, of all words",
     "word_precision": "read, of all boxes",
     "hmean": "H-mean",
+    "hmean_uncased": "H-mean, uncased",
     "cer": "CER",
 }
 

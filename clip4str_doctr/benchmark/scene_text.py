@@ -118,12 +118,14 @@ class SceneText:
         self._left_out = {"illegible": 0, "empty": 0}
         self._places: dict[str, _Place] = {}
         self._labels: list[tuple[str, str]] = []
+        self._unread: list[_Place] = []
         pictures, texts = self._files()
         listed = texts[0] if len(texts) == 1 and _is_list(texts[0], pictures) else None
         words = _listed_words(listed, pictures) if listed else _words_in(_paired(pictures, texts, self.folder))
         for name, place, label in words:
             if label in (_ILLEGIBLE, ""):
                 self._left_out["illegible" if label else "empty"] += 1
+                self._unread.append(place)
             else:
                 self._places[name] = place
                 self._labels.append((name, label))
@@ -151,9 +153,23 @@ class SceneText:
             return picture
         return _straight(picture, place.quad) if self.shape == "straight" else _rectified(picture, place.quad)
 
-    def quads(self) -> dict[str, Quad]:
-        """Corners of every word that is a part of a picture, by the name of the word."""
-        return {name: place.quad for name, place in self._places.items() if place.quad is not None}
+    def pictures(self) -> Iterator[tuple[Crop, list[tuple[str, Quad]], list[Quad]]]:
+        """Every whole picture with a word: itself, its legible words with their corners, the corners of the others.
+
+        Raises DatasetError where pictures are single words, UnreadableImageError.
+        """
+        words: dict[_File, list[tuple[str, Quad]]] = {}
+        unread: dict[_File, list[Quad]] = {}
+        for name, label in self._labels:
+            place = self._places[name]
+            if place.quad is None:
+                raise DatasetError(f"{self.folder} holds pictures of single words, not of whole pages")
+            words.setdefault(place.picture, []).append((label, place.quad))
+        for place in self._unread:
+            if place.quad is not None:
+                unread.setdefault(place.picture, []).append(place.quad)
+        for file, found in words.items():
+            yield _opened(file), found, unread.get(file, [])
 
     def _files(self) -> tuple[list[_File], list[_File]]:
         """Pictures and texts."""

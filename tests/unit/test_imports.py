@@ -43,7 +43,9 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 KNOWN_ONLY_TO = {
     "doctr": {"plugin", "predictor", "detection", "pages", "benchmark"},
     "rapidocr": {"finders"},
-    "onnxruntime": {"finders"},
+    "onnxruntime": {"finders", "benchmark"},
+    "onnx": {"benchmark"},
+    "scipy": {"benchmark"},
     "pypdfium2": {"pages"},
     "open_clip": {"modeling"},
     "transformers": {"modeling"},
@@ -114,7 +116,7 @@ def test_importing_us_imports_nothing_heavy() -> None:
     assert not HEAVY & imported_by("import clip4str_doctr, clip4str_doctr._autoload")
 
 
-@pytest.mark.parametrize("command", ["read", "page"])
+@pytest.mark.parametrize("command", ["read", "page", "bench"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     code = f"from clip4str_doctr.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert not HEAVY & imported_by(code)
