@@ -24,16 +24,17 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from clip4str_doctr import __version__
+from clip4str_doctr.benchmark.accuracy import weights_of
 from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser
 from clip4str_doctr.benchmark.rendered_pages import PageWord, RenderedPage, photographed, render_page
 from clip4str_doctr.benchmark.report import package_commit, tell
 from clip4str_doctr.benchmark.scene_text import SceneText
 from clip4str_doctr.boxes import enclosing_boxes
+from clip4str_doctr.config import PRESETS
 from clip4str_doctr.detection import detector
 from clip4str_doctr.finders import TesseractWords
 from clip4str_doctr.lines import MARGIN
 from clip4str_doctr.lookup import find_weights
-from clip4str_doctr.weight_card import TENSOR_FILE, sha256_of
 
 __all__ = ["KINDS", "PageReading", "measure", "pages_of", "scene_pages", "score_pages"]
 
@@ -80,10 +81,12 @@ class Reader:
         found: Any = detector(name)  # docTR's annotation asks for its own class, its code for what that does
         reads: Any
         if arch in zoo.ARCHS:
-            reads, self.name = recognition_predictor(arch, pretrained=True).to(device), f"{name} + {arch}"
+            reads, self.model = recognition_predictor(arch, pretrained=True).to(device), arch
+            self.facts = dict(weights_of(find_weights(arch) if arch in PRESETS else None))
         else:
             one = recogniser(arch, device)
-            reads, self.name = _Reads(one), f"{name} + {one.name}"
+            reads, self.model, self.facts = _Reads(one), one.name, dict(one.facts)
+        self.name = f"{name} + {self.model}"
         self._predictor = OCRPredictor(found, reads)
         self._seconds: dict[str, float] = {}
         self._time("detection", self._predictor.det_predictor)
@@ -261,7 +264,8 @@ def measure(
 
     Raises RuntimeError if one of them is absent, ValueError if the data set has no pictures of pages.
     """
-    readers: list[Any] = [Reader(name, arch, device) for name in detectors for arch in recognisers]
+    pairs = [Reader(name, arch, device) for name in detectors for arch in recognisers]
+    readers: list[Reader | TesseractReader] = [*pairs]
     if "tesseract" in detectors:
         readers.append(TesseractReader())
     rows = []
@@ -276,7 +280,7 @@ def measure(
     title = "Rendered pages" if data is None else f"Pages of {data.folder.name}"
     made = {"package": __version__, "commit": protocol["commit"], "device": protocol["device"]}
     report = {"kind": "pages", "title": title, "command": command, "made": made}
-    return {**report, "rows": rows, "protocol": protocol}
+    return {**report, "models": {pair.model: pair.facts for pair in pairs}, "rows": rows, "protocol": protocol}
 
 
 def _protocol(seeds: Sequence[int]) -> dict[str, Any]:
@@ -286,7 +290,6 @@ def _protocol(seeds: Sequence[int]) -> dict[str, Any]:
         "match": f"IoU >= {_IOU} of straight boxes, each box once; ground truth: ink of the word",
         "word_accuracy": "of all words, cased, NFC, found and read",
         "margin": MARGIN,
-        "weights": sha256_of(find_weights(ARCH) / TENSOR_FILE),
         "commit": package_commit(),
         "versions": {name: _version(name) for name in ("clip4str-doctr", "python-doctr", "rapidocr", "torch")},
         "device": f"CPU {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
