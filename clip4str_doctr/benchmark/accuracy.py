@@ -14,17 +14,14 @@ from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.confusion import Confusion, count_confusion
 from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.pictures import draw_confusion, draw_reliability, png
-from clip4str_doctr.benchmark.report import package_commit, write_bytes
+from clip4str_doctr.benchmark.report import package_commit, weights_of, write_bytes
 from clip4str_doctr.benchmark.scene_text import Shape
 from clip4str_doctr.benchmark.word_sets import WordSet, check_names, suite_words, word_sets
 from clip4str_doctr.modeling.clip4str import CLIP4STR
-from clip4str_doctr.published import find_checkpoint
 from clip4str_doctr.training.calibration import calibration_error, reliability
 from clip4str_doctr.training.metrics import nfc
 from clip4str_doctr.training.suites import SIZE, SUITES
 from clip4str_doctr.training.validate import are_right, read_words, rounded, score_answers
-from clip4str_doctr.weight_card import TENSOR_FILE, read_card, sha256_of
-from clip4str_doctr.weight_folder import is_weight_folder
 
 __all__ = [
     "COLUMNS",
@@ -35,7 +32,6 @@ __all__ = [
     "protocol",
     "run_accuracy",
     "suite_words",
-    "weights_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -152,19 +148,6 @@ def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "torch": torch.__version__,
     }
-
-
-def weights_of(weights: str | Path | None) -> dict[str, Any]:
-    """Name, SHA-256 and training commit of weights that were loaded; of an address on a hub, only the address."""
-    if weights is None or not Path(weights).exists():
-        return {"weights": None if weights is None else str(weights), "weights_sha256": None, "weights_commit": None}
-    path = Path(weights)
-    folder = path.parent if path.name == TENSOR_FILE else path
-    if is_weight_folder(folder):
-        card = read_card(folder)
-        return {"weights": folder.name, "weights_sha256": card.sha256[TENSOR_FILE], "weights_commit": card.commit}
-    checkpoint = path if path.is_file() else find_checkpoint(path)
-    return {"weights": checkpoint.name, "weights_sha256": sha256_of(checkpoint), "weights_commit": None}
 
 
 def markdown_row(name: str, figures: Mapping[str, Any]) -> str:

@@ -24,10 +24,9 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from clip4str_doctr import __version__
-from clip4str_doctr.benchmark.accuracy import weights_of
 from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser
 from clip4str_doctr.benchmark.rendered_pages import PageWord, RenderedPage, photographed, render_page
-from clip4str_doctr.benchmark.report import package_commit, tell
+from clip4str_doctr.benchmark.report import package_commit, tell, weights_of
 from clip4str_doctr.benchmark.scene_text import SceneText
 from clip4str_doctr.boxes import enclosing_boxes
 from clip4str_doctr.config import PRESETS

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from clip4str_doctr.benchmark.accuracy import weights_of
+from clip4str_doctr.benchmark.report import weights_of
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.fast_decoding import fast_visual_branch
 from clip4str_doctr.lookup import find_weights
@@ -66,6 +66,7 @@ def recogniser(spec: str, device: torch.device | str = "cpu") -> Recogniser:
     WeightsNotFoundError (a FileNotFoundError) where its weights are not there.
     """
     from clip4str_doctr.benchmark.peers import PEERS
+    from clip4str_doctr.plugin import factories
 
     name, *options = spec.split("#")
     kind, _, value = name.partition("=")
@@ -73,10 +74,13 @@ def recogniser(spec: str, device: torch.device | str = "cpu") -> Recogniser:
         if options:
             raise ValueError(f"{kind} takes no options, got #{options[0]}")
         return PEERS[kind](value or None, torch.device(device))
-    if _is_ours(name):
+    # Names before paths: a folder that happens to be called as a model is, is not meant.
+    if kind in PRESETS or kind in factories() or (Path(name).name != name and Path(name).expanduser().exists()):
         return _ours(spec, name, options, torch.device(device))
     if kind in _doctr_archs():
         return _doctr(spec, kind, value, options, torch.device(device))
+    if name.startswith("hf://") or Path(name).expanduser().exists():
+        return _ours(spec, name, options, torch.device(device))
     if ":" in name and not options:
         return _imported(name)
     raise ValueError(
@@ -164,13 +168,6 @@ def _size(weights: str | Path | None) -> dict[str, float]:
     kinds = (".ckpt", ".safetensors")
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in kinds]
     return {"weights_mb": round(sum(file.stat().st_size for file in files) / 1e6, 1)}
-
-
-def _is_ours(name: str) -> bool:
-    from clip4str_doctr.plugin import factories
-
-    kind = name.partition("=")[0]
-    return kind in PRESETS or kind in factories() or name.startswith("hf://") or Path(name).expanduser().exists()
 
 
 def _ours(spec: str, name: str, options: Sequence[str], device: torch.device) -> Recogniser:
