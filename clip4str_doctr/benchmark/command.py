@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         what.add_parser("accuracy", help="words right, on rendered validation suites or on labelled pictures")
     )
     _add_cost(what.add_parser("cost", help="time and memory of the recognisers of a report, measured again"))
+    _add_merge(what.add_parser("merge", help="one report of several, of other recognisers or other sets"))
     _add_page(what.add_parser("page", help="words found and read on rendered pages"))
     _add_vintext(what.add_parser("vintext", help="the published comparison, given VinText and the published weights"))
     _add_crops(what.add_parser("crops", help="cut words out of VinText's or ICDAR's pictures"))
@@ -102,6 +103,18 @@ def _add_cost(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--note", help="what else is to be said of these costs, on which machine, beside what")
     _add_device(parser)
     parser.set_defaults(measure=_cost)
+
+
+def _add_merge(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Join reports of `bench accuracy --models`: recognisers that read the same sets, or sets that the same "
+        "recognisers read. Figures and tests are made anew from the answers; costs are to be measured again."
+    )
+    parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT.json")
+    parser.add_argument("--title", help="of the new report (default: that of the first)")
+    parser.add_argument("--note", help="what else is to be said of the report")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for the new report")
+    parser.set_defaults(measure=_merge)
 
 
 def _add_page(parser: argparse.ArgumentParser) -> None:
@@ -250,6 +263,18 @@ def _cost(args: argparse.Namespace, load: Load, device: Device) -> int:
     if args.note:
         report["cost"]["note"] = args.note
     write_report(report, args.report.parent, args.report.stem)
+    return 0
+
+
+def _merge(args: argparse.Namespace, load: Load, device: Device) -> int:
+    from clip4str_doctr.benchmark.comparison import merged
+    from clip4str_doctr.benchmark.results import read_report, write_report
+
+    report = merged([read_report(path) for path in args.reports], args.title)
+    if args.note:
+        report["note"] = args.note
+    write_report(report, args.out, _file_name(report["title"]))
+    print(args.out / f"{_file_name(report['title'])}.json")
     return 0
 
 

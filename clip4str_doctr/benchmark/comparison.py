@@ -19,7 +19,7 @@ from clip4str_doctr.benchmark.statistics import RESAMPLES, compare_pair, figures
 from clip4str_doctr.benchmark.word_sets import WordSet
 from clip4str_doctr.training.metrics import judge, nfc
 
-__all__ = ["ALL", "as_word", "compare", "device_name", "refigured"]
+__all__ = ["ALL", "as_word", "compare", "device_name", "merged", "refigured"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +109,41 @@ def refigured(report: dict[str, Any], names: Iterable[str] | None = None) -> dic
     figures, pairs = _figures(labels, answers)
     report[ALL] = {"n": len(labels), "figures": figures, "pairs": pairs}
     return report
+
+
+def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> dict[str, Any]:
+    """One report of several, made with other recognisers or of other sets under the same protocol.
+
+    Each recogniser must have read each set, and sets of one name must hold the same words. What was measured of costs is
+    left out: it is to be measured together. Raises ValueError for reports that do not fit, naming what does not.
+    """
+    first = reports[0]
+    if other := [one["title"] for one in reports if one["protocol"] != first["protocol"] or one["kind"] != "words"]:
+        raise ValueError(f"reports of one protocol can be merged, that of {other[0]!r} is another")
+    # Nothing of what was given may change with what is made of it.
+    whole = {key: first[key] for key in ("kind", "protocol", "made")}
+    commands = dict.fromkeys(one["command"] for one in reports if one.get("command"))
+    specs = dict.fromkeys(spec for one in reports for spec in one.get("specs", one["models"]))
+    models = {name: facts for one in reports for name, facts in one["models"].items()}
+    commits = dict.fromkeys(str(one["made"]["commit"]) for one in reports)
+    whole |= {"title": title or first["title"], "command": "\n".join(commands), "specs": list(specs), "models": models}
+    whole["made"] = {**first["made"], "commit": ", ".join(commits)}
+    sets: dict[str, dict[str, Any]] = {}
+    for one in reports:
+        for name, words in one["sets"].items():
+            if "labels" not in words:
+                raise ValueError(f"the report {one['title']!r} keeps no answers of {name} to be merged")
+            known = sets.setdefault(name, {**words, "answers": {}})
+            if known["labels"] != words["labels"]:
+                raise ValueError(
+                    f"the words of {name} are others in {one['title']!r}; sets of one name must be the same"
+                )
+            known["answers"].update(words["answers"])
+    for name, words in sets.items():
+        if lacking := [model for model in models if model not in words["answers"]]:
+            raise ValueError(f"{', '.join(lacking)} did not read {name}; every recogniser must have read every set")
+        words["answers"] = {model: words["answers"][model] for model in models}
+    return refigured({**whole, "sets": sets})
 
 
 def _figures(labels: Sequence[str], answers: Mapping[str, Sequence[str]]) -> tuple[dict[str, Any], list[Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clip4str_doctr.benchmark.comparison import as_word, compare, refigured
+from clip4str_doctr.benchmark.comparison import as_word, compare, merged, refigured
 from clip4str_doctr.benchmark.cost import measure_cost
 from clip4str_doctr.benchmark.recognisers import Crops, Recogniser
 from clip4str_doctr.benchmark.results import page_of_results, read_report, write_page, write_report
@@ -66,6 +66,35 @@ def test_figures_follow_from_the_answers(report: dict[str, Any]) -> None:
         del one["figures"], one["pairs"]
     del kept["all"]
     assert json.loads(json.dumps(refigured(kept))) == json.loads(json.dumps(report))
+
+
+def test_reports_are_merged(report: dict[str, Any], tmp_path: Path, capsys: Any) -> None:
+    one, two = says("Phở", "H Ò\nA", "đường", "xe"), says("phở", "HOÀ", "duong", "", name="two & co")
+    parts = [
+        compare([model], [words(), words("print", LABELS[:2])], title=model.name, command="a") for model in (one, two)
+    ]
+    for number, part in enumerate(parts):
+        write_report(part, tmp_path, f"part{number}")
+    files = [str(tmp_path / f"part{number}.json") for number in (0, 1)]
+    assert main(["bench", "merge", *files, "--title", "Both", "--note", "so", "-o", str(tmp_path)]) == 0
+    both = read_report(tmp_path / "both.json")
+    assert both["note"] == "so" and both["command"] == "a" and both["specs"] == list(report["models"])
+    plain = json.loads(json.dumps(report))
+    assert both["sets"] == plain["sets"] and both["all"] == plain["all"] and both["models"] == plain["models"]
+    # By sets.
+    parts = [compare([one, two], [each], title="a") for each in (words(), words("print", LABELS[:2]))]
+    assert merged(parts)["all"] == report["all"]
+    lonely, changed = compare([two], [words("other")], title=""), compare([two], [words(labels=["a"] * 4)], title="b")
+    hidden = {**parts[0], "sets": {"signs": {}}}
+    pages = {**parts[0], "kind": "pages"}
+    for other, message in (
+        (lonely, "one did not read other; every recogniser"),
+        (changed, "the words of signs are others in 'b'"),
+        (hidden, "keeps no answers of signs"),
+        (pages, "of one protocol"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            merged([parts[0], other])
 
 
 def test_what_cannot_be_compared_is_said() -> None:
