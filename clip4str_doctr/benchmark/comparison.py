@@ -114,8 +114,8 @@ def refigured(report: dict[str, Any], names: Iterable[str] | None = None) -> dic
 def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> dict[str, Any]:
     """One report of several, made with other recognisers or of other sets under the same protocol.
 
-    Each recogniser must have read each set, and sets of one name must hold the same words. What was measured of costs is
-    left out: it is to be measured together. Raises ValueError for reports that do not fit, naming what does not.
+    Each recogniser must have read each set, and sets of one name must hold the same words. Costs are left out: they are
+    to be measured together. Raises ValueError for reports that do not fit, naming what does not.
     """
     first = reports[0]
     if other := [one["title"] for one in reports if one["protocol"] != first["protocol"] or one["kind"] != "words"]:
@@ -134,10 +134,8 @@ def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> di
             if "labels" not in words:
                 raise ValueError(f"the report {one['title']!r} keeps no answers of {name} to be merged")
             known = sets.setdefault(name, {**words, "answers": {}})
-            if known["labels"] != words["labels"]:
-                raise ValueError(
-                    f"the words of {name} are others in {one['title']!r}; sets of one name must be the same"
-                )
+            if any(known[key] != words[key] for key in known if key not in ("answers", "figures", "pairs")):
+                raise ValueError(f"the words of {name} are others in {one['title']!r}; they must be the same in all")
             known["answers"].update(words["answers"])
     for name, words in sets.items():
         if lacking := [model for model in models if model not in words["answers"]]:
