@@ -77,6 +77,8 @@ def page_of_results(reports: Mapping[str, Mapping[str, Any]], folder: str) -> st
                 parts += [f"![Words right, by set]({folder}/{name}-bars.png)\n"]
                 parts += [f"![Words right over time]({folder}/{name}-speed.png)\n"] if "cost" in report else []
         parts += _weights(report)
+        kinds = ("json", "csv", "tex") if report["kind"] == "words" else ("json",)
+        parts += ["Files: " + ", ".join(f"[{kind}]({folder}/{name}.{kind})" for kind in kinds) + "\n"]
     return "\n".join(parts)
 
 
@@ -93,7 +95,7 @@ def _protocol(report: Mapping[str, Any]) -> list[str]:
         lines[-1] += (
             "".join(f"\n| {name} | {one['n']} | {one['about']} |" for name, one in report["sets"].items()) + "\n"
         )
-    lines += ["".join(f"- {key}: {value}\n" for key, value in report["protocol"].items())]
+    lines += ["".join(f"- {key}: {_told(value)}\n" for key, value in report["protocol"].items())]
     if "cost" in report:
         costs = report["cost"]
         lines[-1] += "".join(f"- {key}: {value}\n" for key, value in costs["protocol"].items())
@@ -107,6 +109,12 @@ def _protocol(report: Mapping[str, Any]) -> list[str]:
     if report.get("command"):
         lines += [f"```sh\n{report['command']}\n```\n"]
     return lines
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _weights(report: Mapping[str, Any]) -> list[str]:

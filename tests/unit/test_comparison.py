@@ -173,6 +173,7 @@ def test_the_committed_page_is_that_of_the_committed_reports() -> None:
     assert reports and page_of_results(reports, "benchmarks") == (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     for name, report in reports.items():
         if report["kind"] == "words":
+            assert csv_of(report) == (DOCS / "benchmarks" / f"{name}.csv").read_text(encoding="utf-8")
             again = refigured(json.loads(json.dumps(report)))
             for place, one in [*report["sets"].items(), ("all", report["all"])]:
                 remade = again["all"] if place == "all" else again["sets"][place]
