@@ -21,7 +21,7 @@ from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import DecodeConfig
 from clip4str_doctr.decoding import Reading, Stage, cloze_mask
 
-__all__ = ["EncodeFn", "ProjectingDecoder", "fast_predict_and_refine", "fast_visual_branch"]
+__all__ = ["Branch", "EncodeFn", "Memory", "ProjectingDecoder", "fast_predict_and_refine", "fast_visual_branch"]
 
 # Distinct captions -> tokens (T, d) of each.
 EncodeFn = Callable[[Sequence[str]], list[torch.Tensor]]
@@ -60,11 +60,10 @@ def fast_predict_and_refine(
 ) -> Reading:
     """As `dual_predict_and_refine`. encode: see `EncodeFn`."""
     length = config.max_symbols + 1
-    visual_branch, cross_branch = (_Branch(decoder, charset, length) for decoder in decoders)
-    visual_memory = _Memory(visual_branch.decoder.project_memory(image_tokens))
-    visual, rows = _visual_draft(visual_branch, visual_memory, charset, config)
+    visual_branch, cross_branch = (Branch(decoder, charset, length) for decoder in decoders)
+    visual_memory = Memory(visual_branch.decoder.project_memory(image_tokens))
+    visual, rows, captions = _visual_draft(visual_branch, visual_memory, charset, config)
     row_counts = torch.tensor(rows).to(image_tokens.device)
-    captions = [charset.decode(word) for word in visual.argmax(-1).tolist()]
 
     seen = _SeenCaptions(cross_branch.decoder, image_tokens, encode)
     cross_memory = seen.memory(captions)
@@ -86,38 +85,37 @@ def fast_visual_branch(
 ) -> list[str]:
     """What the visual branch says alone, the captions of `fast_predict_and_refine`'s last stage, without the rest."""
     length = config.max_symbols + 1
-    branch = _Branch(decoder, charset, length)
-    memory = _Memory(branch.decoder.project_memory(image_tokens))
-    visual, rows = _visual_draft(branch, memory, charset, config)
+    branch = Branch(decoder, charset, length)
+    memory = Memory(branch.decoder.project_memory(image_tokens))
+    visual, rows, captions = _visual_draft(branch, memory, charset, config)
     row_counts = torch.tensor(rows).to(image_tokens.device)
     for _ in range(config.refine_iters):
         visual = branch.refine(memory, visual, row_counts)
         row_counts = torch.full_like(row_counts, length)
-    return [charset.decode(word) for word in visual.argmax(-1).tolist()]
+        captions = [charset.decode(word) for word in visual.argmax(-1).tolist()]
+    return captions
 
 
 def _visual_draft(
-    branch: "_Branch", memory: "_Memory", charset: Charset, config: DecodeConfig
-) -> tuple[torch.Tensor, list[int]]:
-    """The draft's logits, as long as its longest word, and how many rows of each word count."""
-    if not config.decode_ar:
-        visual = branch.draft_at_once(memory)
-        return visual, [visual.shape[1]] * len(visual)
-    visual = branch.draft_to_eos(memory)
+    branch: "Branch", memory: "Memory", charset: Charset, config: DecodeConfig
+) -> tuple[torch.Tensor, list[int], list[str]]:
+    """The draft's logits, as long as its longest word, how many rows of each word count, and its strings."""
     length = config.max_symbols + 1
-    rows = [min(_symbols(word, charset.eos) + 1, length) for word in visual.argmax(-1).tolist()]
-    return visual[:, : max(rows)], rows
+    visual = branch.draft_to_eos(memory) if config.decode_ar else branch.draft_at_once(memory)
+    ids = visual.argmax(-1).tolist()
+    rows = [min(_symbols(word, charset.eos) + 1, length) if config.decode_ar else length for word in ids]
+    return visual[:, : max(rows)], rows, [charset.decode(word) for word in ids]
 
 
 @dataclass(frozen=True)
-class _Memory:
+class Memory:
     """Keys and values (N, M, 2 d) of what one branch looks at, and which of it is padding (N, 1, 1, M), if any."""
 
     projected: torch.Tensor
     hidden: torch.Tensor | None = None
 
-    def __getitem__(self, rows: slice | torch.Tensor) -> "_Memory":
-        return _Memory(self.projected[rows], None if self.hidden is None else self.hidden[rows])
+    def __getitem__(self, rows: slice | torch.Tensor) -> "Memory":
+        return Memory(self.projected[rows], None if self.hidden is None else self.hidden[rows])
 
 
 class _SeenCaptions:
@@ -130,7 +128,7 @@ class _SeenCaptions:
         self._encode = encode
         self._tokens: dict[str, torch.Tensor] = {}
 
-    def memory(self, captions: Sequence[str]) -> _Memory:
+    def memory(self, captions: Sequence[str]) -> Memory:
         """captions: N strings -> the N pictures, each followed by its caption."""
         distinct = list(dict.fromkeys(captions))
         new = [caption for caption in distinct if caption not in self._tokens]
@@ -150,10 +148,10 @@ class _SeenCaptions:
             ends = torch.tensor([count for _, count in own]) + self._images.shape[1]
             pad = torch.arange(self._images.shape[1] + longest) >= ends[:, None]
             hidden = pad[:, None, None].to(projected.device)
-        return _Memory(torch.cat([self._images, texts], dim=1), hidden)
+        return Memory(torch.cat([self._images, texts], dim=1), hidden)
 
 
-class _Branch:
+class Branch:
     """One decoder's drafts and refinements, over memories that are projected already."""
 
     def __init__(self, decoder: ProjectingDecoder, charset: Charset, length: int) -> None:
@@ -162,7 +160,7 @@ class _Branch:
         self._charset = charset
         self._length = length
 
-    def draft_to_eos(self, memory: _Memory) -> torch.Tensor:
+    def draft_to_eos(self, memory: Memory) -> torch.Tensor:
         """Symbol by symbol until every word has met EOS -> (N, length, V + 1)."""
         count, device = memory.projected.shape[0], memory.projected.device
         patience = _STEPS_BETWEEN_QUESTIONS.get(device.type, _STEPS_BETWEEN_QUESTIONS_ELSEWHERE)
@@ -189,11 +187,11 @@ class _Branch:
         assert out is not None
         return out
 
-    def draft_at_once(self, memory: _Memory) -> torch.Tensor:
+    def draft_at_once(self, memory: Memory) -> torch.Tensor:
         """All queries together, each having seen BOS only -> (N, length, V + 1)."""
         return self._ask(slice(self._length), self._begin(memory), memory)
 
-    def draft(self, memory: _Memory, rows: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
+    def draft(self, memory: Memory, rows: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
         """What `rows` (N,) greedy steps give, found without taking them one by one -> (N, L, V + 1).
 
         guess: (N, L) ids, L the longest word's rows. All steps are taken at once with the guess as context, and again
@@ -219,7 +217,7 @@ class _Branch:
         assert out is not None
         return out
 
-    def refine(self, memory: _Memory, previous: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def refine(self, memory: Memory, previous: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """As `decoding.refine` -> (N, length, V + 1)."""
         answers = previous[:, :-1].argmax(-1)
         ids = torch.cat([self._bos(answers.shape[0], answers.device), answers], dim=1)
@@ -230,14 +228,14 @@ class _Branch:
         return self._ask(slice(self._length), content, memory, hidden)
 
     def _ask(
-        self, steps: slice, content: torch.Tensor, memory: _Memory, hidden: torch.Tensor | None = None
+        self, steps: slice, content: torch.Tensor, memory: Memory, hidden: torch.Tensor | None = None
     ) -> torch.Tensor:
         queries, asked = self._queries
         return self.decoder.answer(
             (queries[:, steps], asked[:, steps]), content, memory.projected, hidden, memory.hidden
         )
 
-    def _begin(self, memory: _Memory) -> torch.Tensor:
+    def _begin(self, memory: Memory) -> torch.Tensor:
         """The content that every word begins with (N, 1, 2 d)."""
         bos = self.decoder.project_content(self._bos(1, memory.projected.device))
         return bos.expand(memory.projected.shape[0], -1, -1)

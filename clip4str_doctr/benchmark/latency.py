@@ -31,7 +31,7 @@ from clip4str_doctr.benchmark.scripted import MISREAD_SHARE, Script, scripted_mo
 from clip4str_doctr.benchmark.timing import Case, clock, interleave, stopwatch
 from clip4str_doctr.caption_cache import CaptionCache
 from clip4str_doctr.factories import clip4str_vn_tiny
-from clip4str_doctr.fast_decoding import _Branch, _SeenCaptions
+from clip4str_doctr.fast_decoding import Branch, _SeenCaptions
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.modeling.decoder import Decoder
 from clip4str_doctr.plugin import recognition_predictor_of
@@ -197,11 +197,11 @@ def _stage_times(
         (Preprocess, "__call__", "preprocess"),
         (type(model.image_tower), "forward", "image tower"),
         (Decoder, "project_memory", "memory keys and values"),
-        (_Branch, "draft_to_eos", "visual draft"),
+        (Branch, "draft_to_eos", "visual draft"),
         (type(model.text_tower), "encode", "text tower"),
         (_SeenCaptions, "memory", "joining memories"),
-        (_Branch, "draft", "cross draft"),
-        (_Branch, "refine", "refinement"),
+        (Branch, "draft", "cross draft"),
+        (Branch, "refine", "refinement"),
         (PostProcessor, "__call__", "postprocess"),
     ]
     table: dict[str, dict[str, float]] = {}

@@ -5,6 +5,7 @@ A recogniser is a function from crops (H, W, 3) uint8 RGB to as many strings. `r
 
     clip4str_vn_tiny, clip4str_vn      ours (or another package's), pretrained
     FOLDER, FILE.ckpt, hf://owner/repo  ours, from these weights; so does NAME=WEIGHTS
+        a folder that a run with `reader: parseq` wrote, too: docTR's PARSeq behind our image tower
         #visual  its visual branch alone      #half, #clip  other mean and std than the weights say
     crnn_vgg16_bn, parseq, ...          docTR's, pretrained; NAME=FILE: from this state dict
         #vocab=vietnamese  of this alphabet of docTR's
@@ -17,6 +18,7 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from clip4str_doctr.lookup import find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training.validate import read_words
-from clip4str_doctr.weight_card import NORMALIZATIONS, sha256_of
+from clip4str_doctr.weight_card import CONFIG_FILE, NORMALIZATIONS, TENSOR_FILE, read_json, sha256_of
 from clip4str_doctr.weights import load_model
 
 __all__ = ["Crops", "Recogniser", "doctr_recogniser", "file_facts", "our_recogniser", "recogniser", "versions"]
@@ -188,10 +190,29 @@ def _ours(spec: str, name: str, options: Sequence[str], device: torch.device) ->
             raise ValueError(f"{spec}: {kind} is of another package and takes no options")
         return doctr_recogniser(spec, recognition_predictor_of(model))
     source = value or (find_weights(kind) if kind in PRESETS else name)
+    if kind not in PRESETS and _is_parseq(Path(source).expanduser()):
+        if options:
+            raise ValueError(f"{spec}: docTR's PARSeq takes no options, got #{options[0]}")
+        return _parseq(_short(spec, name), Path(source).expanduser(), device)
     model = load_model(source, normalization=normalizations[0] if normalizations else None)
     if kind in PRESETS and model.config.arch != kind:
         raise ValueError(f"{source} holds a {model.config.arch}, not a {kind}")
     return our_recogniser(_short(spec, name), model.to(device), source, visual=visual)
+
+
+def _is_parseq(folder: Path) -> bool:
+    """Whether a run with `reader: parseq` wrote it."""
+    return (folder / CONFIG_FILE).is_file() and read_json(folder / CONFIG_FILE).get("reader") == "parseq"
+
+
+def _parseq(name: str, folder: Path, device: torch.device) -> Recogniser:
+    """docTR's PARSeq behind our image tower, as `training.parseq` trains it; crops are squashed, as in training."""
+    from clip4str_doctr.training.parseq import load_parseq, read_whole_crops
+
+    model = load_parseq(folder).to(device)
+    facts = {"parameters": _parameters(model), **file_facts(folder / TENSOR_FILE)}
+    read = partial(read_whole_crops, model)
+    return Recogniser(name, read, {**facts, "versions": versions("python-doctr", "clip4str-doctr", "torch")})
 
 
 def _short(spec: str, name: str) -> str:

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from clip4str_doctr.config import model_config_from_dict, model_config_to_dict
-from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
 from clip4str_doctr.preprocess import normalize
 from clip4str_doctr.training.data import (
     Batch,
@@ -37,10 +36,9 @@ from clip4str_doctr.training.data import (
     is_mixed,
     validation_crops,
 )
-from clip4str_doctr.training.export import export
 from clip4str_doctr.training.finetune import OwnWords, OwnWordsFactory, own_words, write_left_out
 from clip4str_doctr.training.freezing import freeze, recompute_layers
-from clip4str_doctr.training.losses import CTCHead, counted_targets, encode_labels, plm_loss
+from clip4str_doctr.training.losses import CTCHead, counted_targets, encode_labels
 from clip4str_doctr.training.optim import (
     MovingAverage,
     build_optimizer,
@@ -49,9 +47,10 @@ from clip4str_doctr.training.optim import (
     set_learning_rate,
 )
 from clip4str_doctr.training.precision import autocast_dtype
-from clip4str_doctr.training.recipe import OtherRecipeError, Recipe, recipe_from_dict
+from clip4str_doctr.training.pupils import find_pupil
+from clip4str_doctr.training.recipe import FreezeRecipe, OtherRecipeError, Recipe, recipe_from_dict
 from clip4str_doctr.training.start import Start, find_start, fitting_head
-from clip4str_doctr.training.validate import STYLES, score
+from clip4str_doctr.training.validate import STYLES
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ def train(
         _advance(run, out, factory, stop)
     if run.progress < 1.0:
         return False
-    export(out / CHECKPOINT, out / WEIGHTS)
+    run.pupil.export(out / CHECKPOINT, out / WEIGHTS)
     return True
 
 
@@ -144,11 +143,12 @@ class TrainingRun:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.autocast = autocast_dtype(recipe.run.precision, self.device)
         self.config = start.config
-        self.model: CLIP4STR = build_model(self.config)
+        self.pupil = find_pupil(recipe.model.reader)
+        self.model: Any = self.pupil.build(self.config)
         if start.weights is not None:
             self.model.load_state_dict(start.weights)
         self.model.to(self.device)
-        self.frozen = freeze(self.model, recipe.freeze)
+        self.frozen = [] if recipe.freeze == FreezeRecipe() else freeze(self.model, recipe.freeze)
         if recipe.run.recompute:
             recompute_layers(self.model)
         self.ctc_head = CTCHead(
@@ -192,7 +192,7 @@ class TrainingRun:
         set_learning_rate(self.optimizer, schedule_factor(self.progress, self.recipe.schedule))
         ctc_weight = loss_recipe.ctc_weight + self.progress * (loss_recipe.ctc_weight_end - loss_recipe.ctc_weight)
         self.optimizer.zero_grad(set_to_none=True)
-        report = self._learn(batch, encode_labels(self.model, batch.labels), ctc_weight)
+        report = self._learn(batch, encode_labels(self.config, batch.labels), ctc_weight)
         parameters = [*self.model.parameters(), *self.ctc_head.parameters()]
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe.optim.clip_norm)
         self._apply(norm)
@@ -212,7 +212,7 @@ class TrainingRun:
             pixels = batch.pixels[part].to(self.device).permute(0, 3, 1, 2).float() / 255
             pixels = normalize(pixels, self.config.preprocess)
             with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-                branches = plm_loss(self.model, pixels, encoded[part], recipe, generator)
+                branches = self.pupil.losses(self.model, pixels, encoded[part], recipe, generator)
                 # Without it, image towers whose tokens form no grid of columns can be trained, too.
                 ctc = self.ctc_head.loss(branches.image_tokens, encoded[part]) if ctc_weight else torch.zeros(())
             of_targets, of_words = counted / sum(targets), len(encoded[part]) / len(encoded)
@@ -242,9 +242,9 @@ class TrainingRun:
         if self.skipped >= MAX_SKIPPED:
             raise FloatingPointError(f"{self.skipped} gradients in a row were not finite; lower optim.learning_rate")
 
-    def averaged_model(self) -> CLIP4STR:
+    def averaged_model(self) -> Any:
         """A float32 copy with the averaged weights, in eval mode."""
-        model = build_model(self.config).to(self.device)
+        model = self.pupil.build(self.config).to(self.device)
         self.average.copy_to(model)
         return model.eval()
 
@@ -363,7 +363,7 @@ class RunLog:
     def validation(self, held_out: Mapping[str, tuple[list[npt.NDArray[np.uint8]], list[str]]]) -> None:
         """Score the averaged weights on the crops and labels of each style, and write that."""
         model = self.run.averaged_model()
-        scores = {style: asdict(score(model, *held_out[style])) for style in held_out}
+        scores = {style: asdict(self.run.pupil.score(model, *held_out[style])) for style in held_out}
         self.validated_step = self.run.step
         self.tick()
         rounded = {style: {name: round(one, 4) for name, one in parts.items()} for style, parts in scores.items()}

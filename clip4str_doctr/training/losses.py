@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip4str_doctr.charset import Charset
+from clip4str_doctr.config import ModelConfig
 from clip4str_doctr.decoding import join_memory
+from clip4str_doctr.fast_decoding import Branch, Memory
 from clip4str_doctr.training.permutations import draw_permutations, order_count, permuted_targets, query_masks
 from clip4str_doctr.training.recipe import LossRecipe
 
@@ -110,15 +112,20 @@ def plm_loss(
 
     image_tokens = model.image_tower(pixels)
     visual_logits = model.visual_decoder(context, image_tokens, **queries)
-    draft = visual_logits[:, : targets.shape[1]].detach().argmax(-1)
+    forced = visual_logits[:, : targets.shape[1]].detach().argmax(-1)
+    draft = forced if recipe.captions == "forced" else read_visually(model, image_tokens)
     captions = [charset.decode(ids) for ids in draft.tolist()]
     if recipe.caption_corruption:
         random = Random(int(torch.randint(2**62, (), generator=generator)))
         captions = corrupt_captions(captions, charset.symbols, recipe.caption_corruption, random)
     memory, memory_pad = join_memory(image_tokens, *model.text_tower(captions))
+    if recipe.hidden_images:
+        count, tokens, _ = image_tokens.shape
+        hidden = hidden_image_tokens(count, tokens, recipe.hidden_images, generator).to(device)
+        memory_pad = torch.cat([hidden, memory_pad[:, tokens:]], dim=1)
     cross_logits = model.cross_decoder(context, memory, memory_pad=memory_pad, **queries)
 
-    right = (draft == targets) | (targets == IGNORE)
+    right = (forced == targets) | (targets == IGNORE)
     return BranchLosses(
         visual=_cross_entropy(visual_logits, stacked, recipe.label_smoothing),
         cross=_cross_entropy(cross_logits, stacked, recipe.label_smoothing),
@@ -126,6 +133,23 @@ def plm_loss(
         characters=right[targets != IGNORE].float().mean(),
         words=right.all(1).float().mean(),
     )
+
+
+@torch.no_grad()
+def read_visually(model: "CLIP4STR", image_tokens: Tensor) -> Tensor:
+    """image_tokens (N, M, d) -> ids (N, max_length + 1) of the visual branch's draft, as `CLIP4STR.read` has it."""
+    branch = Branch(model.visual_decoder, model.charset, model.max_length + 1)
+    memory = Memory(model.visual_decoder.project_memory(image_tokens))
+    return branch.draft_to_eos(memory).argmax(-1)
+
+
+def hidden_image_tokens(count: int, tokens: int, share: float, generator: torch.Generator | None = None) -> Tensor:
+    """-> (count, tokens) bool: in a random `share` of the rows each token is hidden with a chance of one half.
+
+    What the picture does not show the cross branch must learn from the caption.
+    """
+    chances = torch.rand(count, tokens, generator=generator)
+    return (chances < 0.5) & (torch.rand(count, 1, generator=generator) < share)
 
 
 def training_loss(model: "CLIP4STR", pixels: Tensor, labels: Sequence[str]) -> Tensor:
@@ -139,16 +163,17 @@ def validation_loss(model: "CLIP4STR", pixels: Tensor, labels: Sequence[str]) ->
 
 
 def _sum_of_branches(model: "CLIP4STR", pixels: Tensor, labels: Sequence[str], recipe: LossRecipe) -> Tensor:
-    losses = plm_loss(model, pixels, encode_labels(model, labels), recipe)
+    losses = plm_loss(model, pixels, encode_labels(model.config, labels), recipe)
     return recipe.visual_weight * losses.visual + recipe.cross_weight * losses.cross
 
 
-def encode_labels(model: "CLIP4STR", labels: Sequence[str]) -> list[list[int]]:
+def encode_labels(config: ModelConfig, labels: Sequence[str]) -> list[list[int]]:
     """Labels as ids. Raises ValueError for one that is empty, too long, or has a foreign symbol."""
-    encoded = [model.charset.encode(label) for label in labels]
+    charset, longest = Charset(config.symbols), config.decode.max_symbols
+    encoded = [charset.encode(label) for label in labels]
     for label, ids in zip(labels, encoded, strict=True):
-        if not 1 <= len(ids) <= model.max_length:
-            raise ValueError(f"labels must have 1..{model.max_length} symbols, got {len(ids)}: {label!r}")
+        if not 1 <= len(ids) <= longest:
+            raise ValueError(f"labels must have 1..{longest} symbols, got {len(ids)}: {label!r}")
     return encoded
 
 

@@ -7,32 +7,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clip4str_doctr.training.muon import MuonAndAdamW, hidden_matrices
 from clip4str_doctr.training.recipe import OptimRecipe, ScheduleRecipe
 
-TOWERS = ("image_tower.", "text_tower.")
+TOWERS = ("image_tower.", "text_tower.", "feat_extractor.")  # the last is docTR's name for the image tower
 
 
 def parameter_groups(model: nn.Module, auxiliary: nn.Module, recipe: OptimRecipe) -> list[dict[str, Any]]:
-    """Groups for AdamW: towers (the auxiliary head among them) and decoders, each with and without weight decay.
+    """Towers (the auxiliary head among them) and decoders, each with and without weight decay, and what is Muon's.
 
     Frozen parameters, which take no gradient, are in none.
 
-    Every group carries its own `peak` learning rate, to be scaled by `schedule_factor`.
+    Every group carries its own `peak` learning rate, to be scaled by `schedule_factor`, and in "parts" how many
+    matrices are stacked in each of its parameters, 0 if AdamW takes them.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    parts = {id(one): count for one, count in hidden_matrices(model)} if recipe.matrices == "muon" else {}
+    groups: dict[tuple[bool, bool, int], list[nn.Parameter]] = {}
     for prefix, module in (("", model), (TOWERS[0], auxiliary)):
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
-            key = ((prefix + name).startswith(TOWERS), decays(module, name, parameter))
+            tower = (prefix + name).startswith(TOWERS)
+            key = (tower, decays(module, name, parameter), parts.get(id(parameter), 0))
             groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
             "peak": recipe.learning_rate * (recipe.tower_factor if tower else recipe.decoder_factor),
             "weight_decay": recipe.weight_decay if decay else 0.0,
+            "parts": count,
         }
-        for (tower, decay), parameters in groups.items()
+        for (tower, decay, count), parameters in groups.items()
     ]
 
 
@@ -44,9 +49,9 @@ def decays(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
 
 
 def build_optimizer(model: nn.Module, auxiliary: nn.Module, recipe: OptimRecipe) -> torch.optim.AdamW:
-    """AdamW over the model and the auxiliary head; the learning rate starts at zero and is set before each step."""
+    """Over the model and the auxiliary head; the learning rate starts at zero and is set before each step."""
     groups = parameter_groups(model, auxiliary, recipe)
-    return torch.optim.AdamW(groups, lr=0.0, betas=recipe.betas, fused=True)
+    return MuonAndAdamW(groups, lr=0.0, betas=recipe.betas, fused=True)
 
 
 def schedule_progress(samples: int, active_seconds: float, recipe: ScheduleRecipe) -> float:

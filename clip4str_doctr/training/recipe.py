@@ -20,11 +20,13 @@ class ModelRecipe:
     """A preset of `clip4str_doctr.config` and the fields of it to change, nested as in `model_config_to_dict`.
 
     init: weights to start from instead of random ones, see `clip4str_doctr.training.start`; dimensions are then theirs.
+    reader: "parseq" for docTR's PARSeq behind the preset's image tower, from random weights; a baseline.
     """
 
     preset: str
     overrides: dict[str, Any] = field(default_factory=dict)
     init: str | None = None
+    reader: str = "clip4str"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,10 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class OptimRecipe:
-    """AdamW with its own learning rates for towers and decoders; EMA of the weights."""
+    """AdamW with its own learning rates for towers and decoders; EMA of the weights.
+
+    matrices: "muon" lets Muon take those between hidden layers, see `clip4str_doctr.training.muon`.
+    """
 
     learning_rate: float
     tower_factor: float
@@ -64,6 +69,7 @@ class OptimRecipe:
     weight_decay: float
     clip_norm: float
     ema_decay: float
+    matrices: str = "adamw"
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,9 @@ class LossRecipe:
     visual_weight: float = 1.0
     cross_weight: float = 1.0
     label_smoothing: float = 0.0
+    captions: str = "forced"  # the visual branch's with the label as context, or "read": as it reads
     caption_corruption: float = 0.1  # share of captions with some characters replaced by look-alikes
+    hidden_images: float = 0.0  # share of words of whose image the cross branch sees half
     ctc_weight: float = 1.0
     ctc_weight_end: float = 0.1
     ctc_rows: int = 4
@@ -147,6 +155,9 @@ class Recipe:
 
 
 PRECISIONS = ("float32", "bfloat16", "auto")
+CAPTIONS = ("forced", "read")
+READERS = ("clip4str", "parseq")
+MATRICES = ("adamw", "muon")
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -180,6 +191,7 @@ def _check(recipe: Recipe) -> None:
         "schedule.warmup": recipe.schedule.warmup,
         "schedule.final_factor": recipe.schedule.final_factor,
         "loss.caption_corruption": recipe.loss.caption_corruption,
+        "loss.hidden_images": recipe.loss.hidden_images,
         "loss.label_smoothing": recipe.loss.label_smoothing,
         "optim.ema_decay": recipe.optim.ema_decay,
         "words.augment": recipe.words.augment,
@@ -206,10 +218,23 @@ def _check(recipe: Recipe) -> None:
         raise ValueError(f"words.share must lie above 0 and not above 1, got {recipe.words.share}")
     if recipe.words.val and not recipe.words.train:
         raise ValueError("words.val watches words.train, which is empty; give --data DIR, too")
+    if recipe.model.reader != "clip4str" and (
+        recipe.model.init or recipe.words.train or recipe.freeze != FreezeRecipe() or recipe.run.recompute
+    ):
+        raise ValueError(
+            f"model.reader {recipe.model.reader} is trained from random weights on rendered words only; leave "
+            "model.init, words, freeze and run.recompute out"
+        )
     if min(recipe.freeze.image_layers, recipe.freeze.text_layers) < 0:
         raise ValueError(f"layers to freeze must be 0 or more, got {recipe.freeze}")
-    if recipe.run.precision not in PRECISIONS:
-        raise ValueError(f"run.precision must be one of {', '.join(PRECISIONS)}, got {recipe.run.precision!r}")
+    for name, value, known in (
+        ("run.precision", recipe.run.precision, PRECISIONS),
+        ("loss.captions", recipe.loss.captions, CAPTIONS),
+        ("model.reader", recipe.model.reader, READERS),
+        ("optim.matrices", recipe.optim.matrices, MATRICES),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
 def _read(kind: Any, values: Any, where: str) -> Any:

@@ -23,10 +23,16 @@ from clip4str_doctr import clip4str_vn
 from clip4str_doctr.published import published_name, row_order
 
 torch.manual_seed(0)
-model = clip4str_vn()
+with torch.device("meta"):
+    model = clip4str_vn()
 order = row_order(len(model.vocab))
+# Drawing each number anew would take half a minute.
+numbers = 0.02 * torch.randn(2**20)
 state = {}
 for name, tensor in model.state_dict().items():
+    tensor = numbers.repeat(-(-tensor.numel() // len(numbers)))[: tensor.numel()].view(tensor.shape)
+    if name.endswith(("norm1.weight", "norm2.weight", "norm_q.weight", "norm_c.weight", "LayerNorm.weight")):
+        tensor = tensor + 1
     if name.endswith(("decoder.embedding.weight", "head.weight", "head.bias")):
         tensor = tensor[torch.argsort(order[: len(tensor)])]
     state[published_name(name)] = tensor
@@ -46,27 +52,18 @@ import json, resource, sys, time
 import numpy as np
 import open_clip.transformer, torch
 from transformers import XLMRobertaModel
-from clip4str_doctr import clip4str_vn, load_model
+from clip4str_doctr import load_model
 from clip4str_doctr.preprocess import Preprocess
-from clip4str_doctr.published import published_name
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 before, start, busy = peak(), time.perf_counter(), time.process_time()
-if sys.argv[2] == "plain":
-    # The usual way, to compare with: a random model, a whole checkpoint in memory, and a copy.
-    model = clip4str_vn()
-    state = torch.load(sys.argv[1], weights_only=True)["state_dict"]
-    model.load_state_dict({name: state[published_name(name)] for name in model.state_dict()})
-    text = None
-else:
-    model = load_model(sys.argv[1])
+model = load_model(sys.argv[1])
 seconds, cpu, loaded = time.perf_counter() - start, time.process_time() - busy, peak()
-if sys.argv[2] != "plain":
-    pixels = Preprocess((224, 224), model.config.preprocess)([np.arange(90, dtype=np.uint8).reshape(5, 6, 3)])
-    with torch.inference_mode():
-        text = model(pixels)["preds"][0][0]
+pixels = Preprocess((224, 224), model.config.preprocess)([np.arange(90, dtype=np.uint8).reshape(5, 6, 3)])
+with torch.inference_mode():
+    text = model(pixels)["preds"][0][0]
 size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
 parameters = sum(parameter.numel() for parameter in model.parameters())
 print(json.dumps({"seconds": seconds, "cpu": cpu, "imports": before, "loaded": loaded, "read": peak(), "size": size,
@@ -128,14 +125,10 @@ def check_full_size(tmp_path: Path) -> None:
     (mclip / "config.json").write_text(json.dumps(config))
     checkpoint, folder = layout / "clip4str" / "large.ckpt", tmp_path / "clip4str_vn"
     run(MAKE, checkpoint)
-
-    # Once unmeasured, so that no one pays for the disk.
-    run(LOAD, checkpoint, "published")
     table = {
-        "plain torch": run(LOAD, checkpoint, "plain"),
-        ".ckpt": run(LOAD, layout, "published"),
+        ".ckpt": run(LOAD, layout),
         "convert": run(CONVERT, checkpoint, folder),
-        "safetensors": run(LOAD, folder, "ours"),
+        "safetensors": run(LOAD, folder),
     }
     for name, row in table.items():
         numbers = ", ".join(
@@ -149,5 +142,6 @@ def check_full_size(tmp_path: Path) -> None:
     assert ours["read"] <= 1.15 * ours["size"]
     assert published["read"] <= 1.15 * published["size"]
     assert table["convert"]["read"] <= 1.5 * ours["size"]
-    # In CPU time, which other work on the machine does not change.
-    assert ours["cpu"] < table["plain torch"]["cpu"] / 3
+    # Converting goes through all bytes once; loading must not, and torch's own way (a random model, a checkpoint in
+    # memory, a copy) takes half as long again. In CPU time, which other work on the machine does not change.
+    assert ours["cpu"] < table["convert"]["cpu"] / 3

@@ -222,17 +222,14 @@ from torch.utils.data import DataLoader, Dataset
 
 CROPS = [np.full((30, 90, 3), 40 * number, np.uint8) for number in range(4)]
 
-class Read(Dataset):
-    def __init__(self, predictor):
-        self.predictor = predictor
+class Words(Dataset):
+    def __init__(self, predictors):
+        self.predictors = predictors
     def __len__(self):
         return len(CROPS)
     def __getitem__(self, number):
-        return self.predictor([CROPS[number]])[0]
-
-class Prepared(Read):
-    def __getitem__(self, number):
-        return self.predictor.pre_processor([CROPS[number]])[0][0]
+        crops = [CROPS[number]]
+        return [(one(crops)[0][0], one.pre_processor(crops)[0][0]) for one in self.predictors]
 
 def read(predictor):
     from doctr.models.recognition import zoo
@@ -240,17 +237,16 @@ def read(predictor):
     return predictor(CROPS)
 
 def main():
-    for arch in ("clip4str_vn", "clip4str_vn_tiny"):
-        predictor = recognition_predictor(arch, pretrained=True)
-        here = predictor(CROPS)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            (there,) = pool.map(read, [predictor])
-        assert [text for text, _ in there] == [text for text, _ in here], (here, there)
-        options = {"num_workers": 1, "multiprocessing_context": "spawn", "batch_size": None}
-        loaded = list(DataLoader(Read(predictor), **options))
-        assert [text for text, _ in loaded] == [text for text, _ in here], (here, loaded)
-        pixels = torch.stack(list(DataLoader(Prepared(predictor), **options)))
-        assert torch.equal(pixels, torch.cat(predictor.pre_processor(CROPS)))
+    predictors = [recognition_predictor(arch, pretrained=True) for arch in ("clip4str_vn", "clip4str_vn_tiny")]
+    here = [[text for text, _ in one(CROPS)] for one in predictors]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = [[text for text, _ in preds] for preds in pool.map(read, predictors)]
+    assert there == here, (here, there)
+    options = {"num_workers": 1, "multiprocessing_context": "spawn", "batch_size": None}
+    loaded = list(zip(*DataLoader(Words(predictors), **options)))
+    for words, predictor, texts in zip(loaded, predictors, here):
+        assert [text for text, _ in words] == texts, (here, words)
+        assert torch.equal(torch.stack([pixels for _, pixels in words]), torch.cat(predictor.pre_processor(CROPS)))
     print("fine")
 
 if __name__ == "__main__":

@@ -233,26 +233,3 @@ def test_not_installed_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(plugin, "entry_points", lambda group: ())
     with pytest.raises(RuntimeError, match="pip install"):
         plugin.register()
-
-
-SPAWN = """
-import multiprocessing, numpy as np
-from doctr.models import recognition_predictor
-
-def read(predictor):
-    from doctr.models.recognition import zoo
-    return predictor([np.full((30, 90, 3), 120, np.uint8)]), "clip4str_vn" in zoo.ARCHS
-
-if __name__ == "__main__":
-    predictor = recognition_predictor("clip4str_vn_tiny", pretrained=True)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        (preds, registered), = pool.map(read, [predictor])
-    assert registered and preds == read(predictor)[0], preds
-    print("fine")
-"""
-
-
-def test_spawned_workers(run_python: Any, tmp_path: Path) -> None:
-    (tmp_path / "spawn.py").write_text(SPAWN)
-    done = run_python("-W", "error::RuntimeWarning", "spawn.py")
-    assert done.stdout == "fine\n", done.stderr

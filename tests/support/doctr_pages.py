@@ -14,6 +14,8 @@ def eager_detector(straight: bool = True, box_thresh: float = 0.0) -> Any:
     detector = detection.db_mobilenet_v3_large(
         pretrained=False, pretrained_backbone=False, assume_straight_pages=straight
     )
+    # Pages are scaled to this size: 1024 x 1024, docTR's own, would take a second each.
+    detector.cfg["input_shape"] = (3, 256, 256)
     detector.postprocessor.bin_thresh, detector.postprocessor.box_thresh = 0.1, box_thresh
     return detector.eval()
 

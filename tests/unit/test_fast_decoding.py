@@ -106,12 +106,12 @@ def test_on_a_gpu() -> None:
 
 def test_a_wrong_guess_costs_rounds_and_changes_nothing(model_and_pixels: Any) -> None:
     """The cross draft starts from the visual branch's answers; here from nonsense."""
-    from clip4str_doctr.fast_decoding import _Branch, _Memory
+    from clip4str_doctr.fast_decoding import Branch, Memory
 
     model, pixels = model_and_pixels
     with torch.inference_mode():
-        memory = _Memory(model.cross_decoder.project_memory(model.image_tower(pixels[:6])))
-        branch = _Branch(model.cross_decoder, model.charset, 26)
+        memory = Memory(model.cross_decoder.project_memory(model.image_tower(pixels[:6])))
+        branch = Branch(model.cross_decoder, model.charset, 26)
         rows = torch.tensor([26, 1, 2, 9, 26, 4])
         nonsense = torch.randint(0, model.charset.eos, (6, 26), generator=torch.Generator().manual_seed(1))
         first = branch.draft(memory, rows, nonsense)

@@ -16,6 +16,7 @@ from PIL import Image
 from clip4str_doctr.training import loop, losses
 from clip4str_doctr.training.curve import draw_curve
 from clip4str_doctr.training.data import Batch
+from clip4str_doctr.training.export import export
 from clip4str_doctr.training.freezing import freeze, recompute_layers, tower_layers
 from clip4str_doctr.training.losses import LossRecipe, counted_targets, plm_loss
 from clip4str_doctr.training.recipe import FreezeRecipe, OtherRecipeError, Recipe, RecipeError, WordsRecipe, load_recipe
@@ -179,7 +180,7 @@ def test_the_published_architecture_is_fine_tuned_from_its_recipe(tmp_path: Path
     for part in ("image_tower.visual.conv1", "text_tower.linear", "visual_decoder.", "cross_decoder."):
         assert any(name.startswith(part) for name in changed), part
     loop.save_checkpoint(run, tmp_path / loop.CHECKPOINT)
-    loop.export(tmp_path / loop.CHECKPOINT, tmp_path / "weights")
+    export(tmp_path / loop.CHECKPOINT, tmp_path / "weights")
     model = load_model(tmp_path / "weights")
     assert model.text_tower.tokenize(["phở"]) and read_card(tmp_path / "weights").licence == "not stated"
 

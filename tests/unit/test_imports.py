@@ -41,7 +41,8 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    "doctr": {"plugin", "predictor", "detection", "pages", "benchmark"},
+    # Training teaches docTR's PARSeq, too, to compare with.
+    "doctr": {"plugin", "predictor", "detection", "pages", "training", "benchmark"},
     "rapidocr": {"finders"},
     "onnxruntime": {"finders", "benchmark"},
     "onnx": {"benchmark"},

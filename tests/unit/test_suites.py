@@ -27,6 +27,9 @@ FROZEN = {
     "tiny": "f3015864",
     "handwriting": "f07eeb46",
     "print_mixed": "456dbad0",
+    "sign": "1fd9e530",
+    "page": "2687fd42",
+    "hand": "b5581717",
 }
 
 
@@ -52,7 +55,7 @@ def test_kinds() -> None:
         assert 0.1 < sum(word.isupper() for word in words) / len(words) < 0.3
 
 
-@pytest.mark.parametrize("name", ["rare_syllables", "handwriting"])
+@pytest.mark.parametrize("name", ["rare_syllables", "handwriting", "hand"])
 def test_lexical_words_are_held_out(name: str) -> None:
     assert all(is_held_out(label) for label in labels_of(name))
 

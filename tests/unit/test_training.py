@@ -22,6 +22,7 @@ from clip4str_doctr.training.losses import (
     CTCHead,
     context_and_targets,
     corrupt_captions,
+    hidden_image_tokens,
     look_alikes,
     plm_loss,
     training_loss,
@@ -119,6 +120,32 @@ def test_cross_branch_sends_no_gradient_through_captions_but_reaches_the_image_t
     assert all(parameter.grad is None for parameter in model.visual_decoder.parameters())
     for part in (model.image_tower, model.text_tower, model.cross_decoder):
         assert any(parameter.grad is not None and parameter.grad.any() for parameter in part.parameters())
+
+
+def test_captions_are_what_the_visual_branch_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = micro_model()
+    model.visual_decoder.head.bias.data[model.charset.eos] = -10.0  # words go on for as long as they may
+    pixels = torch.randn(3, 3, 16, 64)
+    captions: list[list[str]] = []
+    encode = model.text_tower.forward
+    monkeypatch.setattr(model.text_tower, "forward", lambda words: captions.append(list(words)) or encode(words))
+    for source in ("read", "forced"):
+        plm_loss(model, pixels, [[0, 1], [2], [3, 4, 5]], LossRecipe(captions=source, caption_corruption=0.0))
+    # Batch norms of a model in training mode see the batch, so it reads the very batch, in the same mode.
+    assert captions[0] == model.read(pixels).stages[0].captions
+    assert captions[1] != captions[0]
+
+
+def test_half_of_some_images_is_hidden_from_the_cross_branch() -> None:
+    hidden = hidden_image_tokens(400, 64, 0.25, torch.Generator().manual_seed(0))
+    rows = hidden.any(1)
+    assert 70 < rows.sum() < 130
+    assert 0.45 < hidden[rows].float().mean() < 0.55
+    model = micro_model()
+    pixels, labels = torch.randn(2, 3, 16, 64), [[0, 1], [2]]
+    losses = [plm_loss(model, pixels, labels, LossRecipe(1, hidden_images=share)) for share in (0.0, 1.0)]
+    torch.testing.assert_close(losses[0].visual, losses[1].visual)
+    assert losses[0].cross != losses[1].cross
 
 
 def test_losses_of_a_batch_ignore_padding() -> None:
@@ -241,6 +268,7 @@ def test_recipe_file_is_read_whole_and_survives_a_round_trip() -> None:
         ("data", "seed", None, "data.seed must be int, got None"),
         ("run", "threads", 2.5, "run.threads must be int, got 2.5"),
         ("run", "precision", "float8", "run.precision must be one of float32, bfloat16"),
+        ("loss", "captions", "spoken", "loss.captions must be one of forced, read, got 'spoken'"),
         ("optim", "learning_rate", "1e-3", "YAML wants a dot"),
         ("optim", "betas", [0.9], "optim.betas must be tuple"),
         ("data", "clean_end", 1.5, "data.clean_end must lie in 0..1, got 1.5"),

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import threading
 from dataclasses import replace
@@ -10,72 +9,25 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
+from micro_training import MICRO, RECIPE, SYMBOLS, Blocks, micro_recipe
 
 from clip4str_doctr.config import HALF_NORMALIZATION
 from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training import loop
 from clip4str_doctr.training.data import Pools, batches_from, clean_share, sample_style
+from clip4str_doctr.training.export import export
 from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
 from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.optim import build_optimizer
-from clip4str_doctr.training.recipe import OptimRecipe, Recipe, load_recipe
+from clip4str_doctr.training.recipe import OptimRecipe, load_recipe
 from clip4str_doctr.training.start import model_config
 from clip4str_doctr.training.suites import SUITES
 from clip4str_doctr.training.synth import fonts_installed
 from clip4str_doctr.training.validate import score, watched_temperature
 from clip4str_doctr.weight_card import read_card
 from clip4str_doctr.weights import load_model, save_model
-
-SYMBOLS = "aáàâbđe"
-RECIPE = Path(__file__).parents[2] / "configs" / "clip4str_vn_tiny.yaml"
-MICRO = {
-    "symbols": SYMBOLS,
-    "image_tower": {
-        "image_size": [16, 64],
-        "stem_widths": [16, 32],
-        "width": 32,
-        "layers": 1,
-        "heads": 2,
-        "output_dim": 32,
-    },
-    "text_tower": {"width": 32, "layers": 1, "heads": 2, "output_dim": 32},
-    "decoder": {"width": 32, "heads": 2, "mlp_width": 64},
-    "decode": {"max_symbols": 6},
-}
-
-
-class Blocks:
-    """A word as a row of random 12 x 8 blocks, one pattern a symbol."""
-
-    def __init__(self, style: str, split: str, seed: int) -> None:
-        self.key = f"{style} {split} {seed}"
-        self.patterns = np.random.default_rng(0).integers(0, 256, (len(SYMBOLS), 12, 8, 3), dtype=np.uint8)
-
-    def draw(self, label: str) -> npt.NDArray[np.uint8]:
-        canvas = np.full((16, 64, 3), 255, np.uint8)
-        for place, symbol in enumerate(label):
-            canvas[2:14, 10 * place + 2 : 10 * place + 10] = self.patterns[SYMBOLS.index(symbol)]
-        return canvas
-
-    def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
-        drawn = random.Random(f"{self.key} {index}")
-        label = "".join(drawn.choice(SYMBOLS) for _ in range(drawn.randint(1, 6)))
-        return self.draw(label), label
-
-
-def micro_recipe(**run: Any) -> Recipe:
-    recipe = load_recipe(RECIPE)
-    return replace(
-        recipe,
-        model=replace(recipe.model, overrides=MICRO),
-        data=replace(recipe.data, batch_size=4, pool_batches=3, workers=0, val_words=4),
-        schedule=replace(recipe.schedule, total_samples=48, max_hours=None),
-        run=replace(recipe.run, threads=1, precision="float32", **{"log_every": 1, "validate_every": 24, **run}),
-    )
 
 
 @pytest.fixture
@@ -240,7 +192,7 @@ def test_export_measures_the_suites_and_stores_a_temperature(
     # Nothing that a random model answers is right, from which no temperature can be told.
     assert watched_temperature(run.averaged_model(), run.recipe.data, Blocks) == 1.0
     monkeypatch.setattr("clip4str_doctr.training.export.watched_temperature", lambda model, data: 1.75)
-    card = loop.export(tmp_path / loop.CHECKPOINT, tmp_path / "weights", words=2)
+    card = export(tmp_path / loop.CHECKPOINT, tmp_path / "weights", words=2)
     assert card.temperature == read_card(tmp_path / "weights").temperature == 1.75
     assert set(card.metrics["suites"]) == set(SUITES) and card.metrics["suites"]["tiny"]["n"] == 2
     loaded = load_model(tmp_path / "weights")
@@ -263,7 +215,7 @@ def test_gradients_that_are_not_finite_are_skipped_but_not_for_ever(monkeypatch:
 
 
 def test_signal_saves_a_checkpoint_and_the_run_goes_on(tmp_path: Path, monkeypatch: Any, one_thread: None) -> None:
-    monkeypatch.setattr(loop, "export", lambda checkpoint, folder: None)
+    monkeypatch.setattr("clip4str_doctr.training.export.export", lambda checkpoint, folder: None)
     recipe = micro_recipe(validate_every=10_000)
     recipe = replace(recipe, schedule=replace(recipe.schedule, total_samples=40_000))
     timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM))

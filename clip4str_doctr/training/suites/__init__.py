@@ -28,6 +28,7 @@ _SCRIPT = ("dancing-script",)
 _PRINT = ("lora", "manrope", "onest", "oswald", "space-mono", "spectral")
 # The lightest work-sans draws no dots under letters (0.5 of 1,100 pixels of an o), so some of its labels cannot be
 # read off the picture. It stays where older figures are to be comparable.
+_HAND = ("dancing-script", "indie-flower", "kalam", "satisfy")
 _ALL = ("rowdies", "work-sans", "yanone-kaffeesatz", *_SCRIPT, *_PRINT)
 
 
@@ -39,7 +40,7 @@ class Suite:
     families: of fonts. seed: of the pictures. pixels: CRC-32 of the first 32 crops when the suite was defined.
     """
 
-    style: Literal["clean", "photo", "mixed"]
+    style: Literal["clean", "photo", "mixed", "sign", "page"]
     heights: tuple[float, float] | None
     families: tuple[str, ...]
     about: str
@@ -66,6 +67,11 @@ SUITES: dict[str, Suite] = {
     "print_mixed": Suite(
         "clean", None, _ALL, "print of 11 to 44 px in all fonts, every kind of label, 7 % random strings", 0xF1DD7BA7
     ),
+    "sign": Suite(
+        "sign", None, (*_PRINT, *_HAND, "rowdies", "titan-one"), "signs by the later, richer renderer", 0xBD428AEB
+    ),
+    "page": Suite("page", None, _PRINT, "words cut from scans and screens, from 8 px", 0x27CE4552),
+    "hand": Suite("sign", (18, 100), _HAND, "signs in four script and hand-lettered fonts", 0xBB20A931),
 }
 
 

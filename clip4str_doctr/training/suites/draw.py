@@ -12,7 +12,8 @@ import numpy as np
 
 from clip4str_doctr.training.suites import SIZE, SUITES
 from clip4str_doctr.training.synth.render import STYLES
-from clip4str_doctr.training.synth.words import NUMBERS, WordSource, valid_label, web_address
+from clip4str_doctr.training.synth.vocabularies import document_mixture, street_mixture
+from clip4str_doctr.training.synth.words import NUMBERS, Mixture, WordSource, valid_label, web_address
 
 __all__ = ["draw_labels"]
 
@@ -24,8 +25,9 @@ def draw_labels(name: str, count: int = SIZE) -> list[str]:
     """The first `count` labels of a suite, as the present word lists give them. Raises ValueError for another name."""
     if name not in SUITES:
         raise ValueError(f"there is no suite {name!r}; there are {', '.join(SUITES)}")
-    suite, words = SUITES[name], WordSource("val", SUITES[name].seed)
-    if name in ("photo", "print_mixed"):
+    suite = SUITES[name]
+    words = WordSource("val", suite.seed, _MIXTURES.get(name))
+    if name in ("photo", "print_mixed", *_MIXTURES):
         # What the renderer itself says in this style.
         style = STYLES.index(suite.style)
         return [words.draw(np.random.default_rng([suite.seed, True, style, index])) for index in range(count)]
@@ -39,6 +41,10 @@ def draw_labels(name: str, count: int = SIZE) -> list[str]:
         if valid_label(label) and len(label) >= shortest and not (distinct and label in labels):
             labels.append(label)
     return labels
+
+
+# Suites of all that is said on signs and pages.
+_MIXTURES: dict[str, Callable[[WordSource], Mixture]] = {"sign": street_mixture, "page": document_mixture}
 
 
 def _mixture(kinds: list[tuple[float, Draw]]) -> Draw:
@@ -127,6 +133,7 @@ _KINDS: dict[str, Callable[[WordSource], list[tuple[float, Draw]]]] = {
     "long_words": _long,
     "tiny": _document,
     "handwriting": _handwritten,
+    "hand": _handwritten,
 }
 
 

@@ -17,7 +17,7 @@ from clip4str_doctr.training.synth.words import WordSource
 
 __all__ = ["Engine"]
 
-_KINDS: tuple[tuple[float, Kind], ...] = ((0.40, "text"), (0.78, "display"), (0.90, "script"), (1.0, "hand"))
+_KINDS: tuple[tuple[float, Kind], ...] = ((0.36, "text"), (0.70, "display"), (0.87, "script"), (1.0, "hand"))
 # Decrees are set in Times New Roman, letters in it or in Arial: these have their shapes or come near.
 _TIMES = ("stix-general", "tex-gyre-termes", "tinos")
 _ARIAL = ("arimo", "carlito", "noto-sans", "open-sans", "roboto", "tex-gyre-heros")

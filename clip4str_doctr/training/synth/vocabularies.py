@@ -2,10 +2,20 @@
 
 import numpy as np
 
-from clip4str_doctr.training.synth.words import NUMBERS, Draw, Mixture, WordSource, general_mixture, place_tone
+from clip4str_doctr.training.synth.words import (
+    MAX_SYMBOLS,
+    NUMBERS,
+    Draw,
+    Mixture,
+    WordSource,
+    general_mixture,
+    place_tone,
+    web_address,
+)
 
 __all__ = ["document_mixture", "street_mixture"]
 
+LONG = 12  # symbols, from which on words are few in any text and need a share of their own
 _EDGES = "\"'()[]<>.,:;!?*/-"
 _TRADE = ("Co", "Bros", "Shop", "Mart", "Food", "Land", "Home", "Hair", "Spa", "Tour", "Auto", "Tech")
 
@@ -36,6 +46,7 @@ def street_mixture(words: WordSource) -> Mixture:
         *((share, NUMBERS[name]) for name, share in numbers),
         (0.025, _house_number),
         (0.015, _trade_name),
+        (0.05, lambda rng: _long_label(rng, words)),
         *rest,
     ]
 
@@ -69,6 +80,8 @@ def document_mixture(words: WordSource) -> Mixture:
         *((share, NUMBERS[name]) for name, share in numbers),
         (0.06, _reference),
         (0.04, _item),
+        (0.05, lambda rng: _in_a_sentence(rng, words.uniform(rng))),
+        (0.06, lambda rng: _long_label(rng, words)),
         *rest,
     ]
 
@@ -96,6 +109,31 @@ def _on_a_sign(rng: np.random.Generator, word: str) -> str:
         pair = ('""', "()", "''", '" ', "( ", ' "', " )")[int(rng.random() * 7)]
         return (pair[0] + word + pair[1]).strip()
     return word
+
+
+def _long_label(rng: np.random.Generator, words: WordSource) -> str:
+    """`LONG` to 25 symbols: compounds, addresses, and the long, mostly foreign words of articles."""
+    while True:
+        form = rng.random()
+        if form < 0.4:
+            label = _compound(rng, words)
+        elif form < 0.7:
+            label = web_address(rng, words)
+        else:
+            label = words.uniform(rng)
+        if LONG <= len(label) <= MAX_SYMBOLS:
+            return label
+
+
+def _compound(rng: np.random.Generator, words: WordSource) -> str:
+    """Two to four syllables or names in one: XãLai-Uyên, ThừaThiênHuế, TP.BuônMaThuột."""
+    sources = ("syllables", "names", "places", "tokens")
+    parts = [words.uniform(rng, sources[int(rng.random() * 4)]).strip(_EDGES) for _ in range(2 + int(rng.random() * 3))]
+    case, marks = rng.random(), ("-", "-", "", "", "/", "&", ".", "_", "+")
+    if case < 0.5:
+        parts = [part.capitalize() for part in parts]
+    label = marks[int(rng.random() * len(marks))].join(parts)
+    return label.upper() if case > 0.7 else label
 
 
 def _house_number(rng: np.random.Generator) -> str:
