@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from clip4str_doctr import load_model
 from clip4str_doctr.benchmark.peers import PEERS, TesseractReader, framed
 from clip4str_doctr.benchmark.recognisers import Crops, Recogniser, doctr_recogniser, recogniser
-from clip4str_doctr.config import DecodeConfig
+from clip4str_doctr.config import DecodeConfig, model_config_to_dict
 from clip4str_doctr.modeling.clip4str import build_model
 from clip4str_doctr.training.validate import read_words
 from clip4str_doctr.weight_card import read_card
@@ -77,6 +77,20 @@ def test_doctrs_by_name_and_by_instance(tmp_path: Path) -> None:
             recogniser(spec)
     with pytest.raises(FileNotFoundError, match="there is no file nothing.pt"):
         recogniser("parseq=nothing.pt")
+
+
+def test_parseq_as_our_loop_trains_it(micro_folder: Path, tmp_path: Path) -> None:
+    from clip4str_doctr.training.parseq import build_parseq, load_parseq, read_whole_crops, save_parseq
+
+    torch.manual_seed(0)
+    config = load_model(micro_folder).config
+    model = build_parseq(config).eval()
+    save_parseq(tmp_path / "weights", model_config_to_dict(config), model.state_dict(), {})
+    found = recogniser(str(tmp_path / "weights"))
+    assert found.name == "weights" and found.facts["parameters"] == sum(p.numel() for p in model.parameters())
+    assert found(CROPS) == read_whole_crops(load_parseq(tmp_path / "weights"), CROPS)
+    with pytest.raises(ValueError, match="PARSeq takes no options, got #visual"):
+        recogniser(f"{tmp_path / 'weights'}#visual")
 
 
 def test_onnx_files(micro_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
