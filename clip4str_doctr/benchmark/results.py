@@ -11,7 +11,7 @@ from clip4str_doctr.benchmark.pictures import png
 from clip4str_doctr.benchmark.report import write_bytes
 from clip4str_doctr.benchmark.tables import Table, csv_of, tables_of
 
-__all__ = ["page_of_results", "read_report", "read_reports", "write_page", "write_report"]
+__all__ = ["files_of", "page_of_results", "read_report", "read_reports", "write_page", "write_report"]
 
 _INTRODUCTION = """\
 # Benchmarks
@@ -23,13 +23,20 @@ hand. How recognisers are compared, and how one is added, stands in [benchmarkin
 
 def write_report(report: Mapping[str, Any], out: Path, name: str) -> None:
     """NAME.json, .md, .csv, .tex, and NAME-bars.png and NAME-speed.png into a folder. Raises OSError."""
-    write_bytes(out / f"{name}.json", (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
-    tables = tables_of(report)
-    text = "\n".join(f"{table.title}\n\n{table.markdown()}" for table in tables)
-    write_bytes(out / f"{name}.md", text.encode())
-    write_bytes(out / f"{name}.csv", csv_of(report).encode())
-    write_bytes(out / f"{name}.tex", "\n".join(table.latex() for table in tables).encode())
+    for suffix, text in files_of(report).items():
+        write_bytes(out / f"{name}.{suffix}", text.encode())
     _draw(report, out, name)
+
+
+def files_of(report: Mapping[str, Any]) -> dict[str, str]:
+    """Suffix -> text of the files of a report of words."""
+    tables = tables_of(report)
+    return {
+        "json": json.dumps(report, ensure_ascii=False, indent=1) + "\n",
+        "md": "\n".join(f"{table.title}\n\n{table.markdown()}" for table in tables),
+        "csv": csv_of(report),
+        "tex": "\n".join(table.latex() for table in tables),
+    }
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -104,6 +111,8 @@ def _protocol(report: Mapping[str, Any]) -> list[str]:
         lines[-1] += f", load of the machine {min(loads)} to {max(loads)}\n" if loads else "\n"
         if costs.get("note"):
             lines[-1] += f"- {costs['note']}\n"
+    elif report["kind"] == "words":
+        lines[-1] += "- times and memory: not measured for this report; `clip4str-doctr bench cost` does\n"
     made = report["made"]
     lines[-1] += f"- made with clip4str-doctr {made['package']}, commit {made['commit']}, on {made['device']}\n"
     if report.get("command"):

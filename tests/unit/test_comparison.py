@@ -14,7 +14,7 @@ from PIL import Image
 from clip4str_doctr.benchmark.comparison import as_word, compare, merged, refigured
 from clip4str_doctr.benchmark.cost import measure_cost
 from clip4str_doctr.benchmark.recognisers import Crops, Recogniser
-from clip4str_doctr.benchmark.results import page_of_results, read_report, write_page, write_report
+from clip4str_doctr.benchmark.results import files_of, page_of_results, read_report, write_page, write_report
 from clip4str_doctr.benchmark.tables import csv_of, tables_of
 from clip4str_doctr.benchmark.word_sets import WordSet
 from clip4str_doctr.cli import main
@@ -173,7 +173,8 @@ def test_the_committed_page_is_that_of_the_committed_reports() -> None:
     assert reports and page_of_results(reports, "benchmarks") == (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     for name, report in reports.items():
         if report["kind"] == "words":
-            assert csv_of(report) == (DOCS / "benchmarks" / f"{name}.csv").read_text(encoding="utf-8")
+            for suffix, text in files_of(report).items():
+                assert (DOCS / "benchmarks" / f"{name}.{suffix}").read_text(encoding="utf-8") == text
             again = refigured(json.loads(json.dumps(report)))
             for place, one in [*report["sets"].items(), ("all", report["all"])]:
                 remade = again["all"] if place == "all" else again["sets"][place]
