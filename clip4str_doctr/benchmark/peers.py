@@ -41,7 +41,8 @@ class TesseractReader:
     """
 
     def __init__(self, psm: int) -> None:
-        self._program = TesseractWords()
+        # Time for hundreds of words, on a busy machine too; a page has less.
+        self._program = TesseractWords(seconds=3600)
         self._psm = psm
         if self._program.language != "vie":
             raise RuntimeError("tesseract has no Vietnamese data; type: apt install tesseract-ocr-vie")

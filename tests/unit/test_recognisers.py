@@ -164,6 +164,9 @@ def test_tesseract_must_answer_every_crop(monkeypatch: pytest.MonkeyPatch) -> No
     class Fake:
         language = "vie"
 
+        def __init__(self, seconds: float) -> None:
+            assert seconds > 300
+
         def run(self, arguments: list[str], data: bytes) -> str:
             return "a\fb"
 
