@@ -11,12 +11,13 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from clip4str_doctr import __version__
+from clip4str_doctr.benchmark.command import BenchCommandError, run_bench
+from clip4str_doctr.benchmark.command import add_arguments as add_bench_arguments
 from clip4str_doctr.config import PRESETS, CrossModal
 from clip4str_doctr.pages.command import PageCommandError, read_pages
 from clip4str_doctr.pages.command import add_arguments as add_page_arguments
@@ -148,27 +149,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_subparsers(title="what to measure", required=True, metavar="WHAT")
-    _add_accuracy(
-        what.add_parser("accuracy", help="words right, on rendered validation suites or on labelled pictures")
-    )
-
-
-def _add_accuracy(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Measure word accuracies, CER and 1-NED on the validation suites, whose fonts and lexical words no training "
-        "saw; needs pip install 'clip4str-doctr[bench]'. Prints a table."
-    )
-    _add_model(parser)
-    parser.add_argument(
-        "--suite", action="append", metavar="NAME", help="suite to read, may be repeated (default: all)"
-    )
-    parser.add_argument("--words", type=_positive, default=1000, metavar="N", help="of each suite (default: 1000, all)")
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="labelled pictures instead: labels.json with images, or an LMDB"
-    )
-    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for figures (JSON, table) and pictures")
-    parser.set_defaults(run=_accuracy)
+    add_bench_arguments(parser)
+    parser.set_defaults(run=_bench)
 
 
 def _positive(text: str) -> int:
@@ -348,24 +330,11 @@ def _train(args: argparse.Namespace) -> int:
     return 0 if complete else 1
 
 
-def _accuracy(args: argparse.Namespace) -> int:
+def _bench(args: argparse.Namespace) -> int:
     try:
-        from clip4str_doctr.benchmark.accuracy import run_accuracy
-    except ModuleNotFoundError as error:
-        raise CommandError(f"{error.name} is not installed; type pip install 'clip4str-doctr[bench]'") from error
-    from clip4str_doctr import CLIP4STR
-    from clip4str_doctr.lookup import find_weights
-
-    model = _load(args).to(_device(args.device)).eval()
-    if not isinstance(model, CLIP4STR):
-        raise CommandError(f"--arch {args.arch} is no CLIP4STR, both of whose branches are measured; leave --arch out")
-    try:
-        source = args.weights or find_weights(model.config.arch)
-        tell = partial(print, flush=True)
-        run_accuracy(model, source, suites=args.suite, data=args.data, words=args.words, out=args.out, tell=tell)
-    except (OSError, ValueError, RuntimeError) as error:
+        return run_bench(args, lambda: _load(args), _device)
+    except BenchCommandError as error:
         raise CommandError(str(error)) from error
-    return 0
 
 
 def _with_options(recipe: "Recipe", args: argparse.Namespace) -> "Recipe":

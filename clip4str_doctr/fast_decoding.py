@@ -31,7 +31,7 @@ from clip4str_doctr.decoding import (
     lengthen,
 )
 
-__all__ = ["Branch", "EncodeFn", "Memory", "ProjectingDecoder", "fast_predict_and_refine"]
+__all__ = ["Branch", "EncodeFn", "Memory", "ProjectingDecoder", "fast_predict_and_refine", "fast_visual_branch"]
 
 # Distinct captions -> tokens (T, d) of each.
 EncodeFn = Callable[[Sequence[str]], list[torch.Tensor]]
@@ -74,14 +74,8 @@ def fast_predict_and_refine(
     length, eos = config.max_symbols + 1, charset.eos
     branches = Branch(decoders[0], charset, length), Branch(decoders[1], charset, length)
     visual_branch, memory = branches[0], Memory(decoders[0].project_memory(image_tokens))
-    if config.decode_ar:
-        visual = visual_branch.draft_to_eos(memory)
-    else:
-        visual = visual_branch.draft_at_once(memory)
-    ids = visual.argmax(-1).tolist()
-    rows = [min(_symbols(word, eos) + 1, length) if config.decode_ar else length for word in ids]
-    visual = visual[:, : max(rows)]
-    draft = Stage(visual, visual, torch.tensor(rows).to(image_tokens.device), [charset.decode(word) for word in ids])
+    visual, rows, captions = _visual_draft(visual_branch, memory, charset, config)
+    draft = Stage(visual, visual, torch.tensor(rows).to(image_tokens.device), captions)
     if certain_from is None:
         return Reading(_read_on(draft, image_tokens, memory, branches, encode, config, all_rows))
 
@@ -148,6 +142,33 @@ def _put(stage: Stage, words: Stage, numbers: list[int], index: torch.Tensor) ->
 def _put_rows(logits: torch.Tensor, words: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """(N, L, V + 1) with words (n, <= L, V + 1) at `index` (n,); their missing rows are of no account."""
     return logits.index_copy(0, index, torch.cat([words, logits[index, words.shape[1] :]], dim=1))
+
+
+def fast_visual_branch(
+    image_tokens: torch.Tensor, decoder: ProjectingDecoder, charset: Charset, config: DecodeConfig
+) -> list[str]:
+    """What the visual branch says alone, the captions of `fast_predict_and_refine`'s last stage, without the rest."""
+    length = config.max_symbols + 1
+    branch = Branch(decoder, charset, length)
+    memory = Memory(branch.decoder.project_memory(image_tokens))
+    visual, rows, captions = _visual_draft(branch, memory, charset, config)
+    row_counts = torch.tensor(rows).to(image_tokens.device)
+    for _ in range(config.refine_iters):
+        visual = branch.refine(memory, visual, row_counts, captions)
+        row_counts = torch.full_like(row_counts, visual.shape[1])
+        captions = branch.spell(visual)
+    return captions
+
+
+def _visual_draft(
+    branch: "Branch", memory: "Memory", charset: Charset, config: DecodeConfig
+) -> tuple[torch.Tensor, list[int], list[str]]:
+    """The draft's logits, as long as its longest word, how many rows of each word count, and its strings."""
+    length = config.max_symbols + 1
+    visual = branch.draft_to_eos(memory) if config.decode_ar else branch.draft_at_once(memory)
+    ids = visual.argmax(-1).tolist()
+    rows = [min(_symbols(word, charset.eos) + 1, length) if config.decode_ar else length for word in ids]
+    return visual[:, : max(rows)], rows, [charset.decode(word) for word in ids]
 
 
 @dataclass(frozen=True)

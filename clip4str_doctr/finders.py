@@ -17,7 +17,27 @@ import numpy.typing as npt
 
 from clip4str_doctr.boxes import Page
 
-__all__ = ["RapidOCRLines", "TesseractRow", "TesseractWords"]
+__all__ = ["RapidOCRLines", "TesseractRow", "TesseractWords", "import_rapidocr", "quiet_rapidocr"]
+
+
+def import_rapidocr() -> Any:
+    """Its engine's class. Raises RuntimeError where rapidocr or onnxruntime is not installed."""
+    try:
+        import onnxruntime  # type: ignore[import-untyped]  # noqa: F401  # RapidOCR itself notices at the first page
+        from rapidocr import RapidOCR
+    except ImportError as error:
+        raise RuntimeError(
+            f"rapidocr is not installed ({error}); type: pip install 'clip4str-doctr[detect]'"
+        ) from error
+    return RapidOCR
+
+
+def quiet_rapidocr(engine: Any, **params: Any) -> Any:
+    """A new engine of that class. It logs to the console at "info" through handlers of its own, and warns of every page
+    without text."""
+    made = engine(params={"Global.log_level": "error", **params})
+    logging.getLogger("RapidOCR").setLevel(logging.ERROR)
+    return made
 
 
 class RapidOCRLines:
@@ -34,14 +54,7 @@ class RapidOCRLines:
 
     @staticmethod
     def _import() -> Any:
-        try:
-            import onnxruntime  # type: ignore[import-untyped]  # noqa: F401  # RapidOCR itself notices at the first page
-            from rapidocr import RapidOCR
-        except ImportError as error:
-            raise RuntimeError(
-                f"the detector rapidocr is not installed ({error}); type: pip install 'clip4str-doctr[detect]'"
-            ) from error
-        return RapidOCR
+        return import_rapidocr()
 
     def __call__(self, page: Page) -> npt.NDArray[np.float64]:
         """page (H, W, 3) uint8 RGB -> quads (N, 4, 2) of lines, in pixels.
@@ -59,10 +72,7 @@ class RapidOCRLines:
         return np.asarray(found.boxes, np.float64).reshape(-1, 4, 2)
 
     def _make(self) -> Any:
-        # It logs to the console at "info" through handlers of its own, and warns of every page without text.
-        engine = self._import()(params={"Global.log_level": "error"})
-        logging.getLogger("RapidOCR").setLevel(logging.ERROR)
-        return engine
+        return quiet_rapidocr(self._import())
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -101,7 +111,7 @@ class TesseractWords:
             raise RuntimeError(
                 f"the program {program!r} is not installed; type: apt install tesseract-ocr tesseract-ocr-vie"
             )
-        languages = self._run(["--list-langs"], b"").split("\n")[1:]
+        languages = self.run(["--list-langs"], b"").split("\n")[1:]
         self.language = next((name for name in ("vie", "eng", *languages) if name and name in languages), None)
         if self.language is None:
             raise RuntimeError("tesseract has no language data; type: apt install tesseract-ocr-vie")
@@ -116,7 +126,7 @@ class TesseractWords:
         """page (H, W, 3) uint8 RGB -> its words in Tesseract's order, with what it read in them."""
         done, data = cv2.imencode(".ppm", np.ascontiguousarray(page[..., ::-1]))
         assert done
-        table = self._run(["stdin", "stdout", "-l", str(self.language), "tsv"], data.tobytes())
+        table = self.run(["stdin", "stdout", "-l", str(self.language), "tsv"], data.tobytes())
         found = []
         for row in csv.DictReader(table.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE):
             if row["level"] != "5" or not (row["text"] or "").strip():
@@ -127,7 +137,8 @@ class TesseractWords:
             found.append(TesseractRow((left, top, left + width, top + height), score, row["text"].strip(), line))
         return found
 
-    def _run(self, arguments: list[str], data: bytes) -> str:
+    def run(self, arguments: list[str], data: bytes) -> str:
+        """The program's standard output, given its arguments and standard input. Raises RuntimeError if it fails."""
         try:
             done = subprocess.run([self.program, *arguments], input=data, capture_output=True, timeout=self.seconds)
         except subprocess.TimeoutExpired as error:

@@ -3,31 +3,36 @@
 import json
 import logging
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.confusion import Confusion, count_confusion
 from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
-from clip4str_doctr.benchmark.labelled import labelled_words
 from clip4str_doctr.benchmark.pictures import draw_confusion, draw_reliability, png
-from clip4str_doctr.benchmark.report import package_commit, write_bytes
+from clip4str_doctr.benchmark.report import package_commit, weights_of, write_bytes
+from clip4str_doctr.benchmark.scene_text import Shape
+from clip4str_doctr.benchmark.word_sets import WordSet, check_names, suite_words, word_sets
 from clip4str_doctr.modeling.clip4str import CLIP4STR
-from clip4str_doctr.published import find_checkpoint
 from clip4str_doctr.training.calibration import calibration_error, reliability
 from clip4str_doctr.training.metrics import nfc
-from clip4str_doctr.training.suites import SIZE, SUITES, rendered
-from clip4str_doctr.training.validate import are_right, read_words, rounded, score_answers, suite_checks
-from clip4str_doctr.weight_card import TENSOR_FILE, read_card, sha256_of
-from clip4str_doctr.weight_folder import is_weight_folder
+from clip4str_doctr.training.suites import SIZE, SUITES
+from clip4str_doctr.training.validate import are_right, read_words, rounded, score_answers
 
-__all__ = ["COLUMNS", "Measured", "WordSet", "markdown_row", "measure", "protocol", "run_accuracy", "suite_words"]
+__all__ = [
+    "COLUMNS",
+    "Measured",
+    "WordSet",
+    "markdown_row",
+    "measure",
+    "protocol",
+    "run_accuracy",
+    "suite_words",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -42,17 +47,6 @@ COLUMNS = {
     "calibration error": "ece",
 }
 _HEAD = (f"| suite | n | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|")
-
-
-@dataclass(frozen=True)
-class WordSet:
-    """Crops (H, W, 3) uint8 RGB and labels to be read; checks: what tells that the set is the one it is named."""
-
-    name: str
-    about: str
-    crops: list[npt.NDArray[np.uint8]]
-    labels: list[str]
-    checks: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -71,28 +65,27 @@ def run_accuracy(
     suites: Sequence[str] | None = None,
     data: Path | None = None,
     words: int = SIZE,
+    shape: Shape = "straight",
     out: Path | None = None,
     tell: Callable[[str], object] = logger.info,
 ) -> str:
     """Measure and return the table; with `out`, write accuracy.json, accuracy.md and pictures into that folder.
 
     The model must be in eval mode. weights: where it came from. suites: which to read; None means all, or none if
-    there is data. data: a folder of labelled pictures (see `labelled_words`). tell: is given the table's lines as they
-    are known, for a set takes its time.
+    there is data. data: labelled pictures (see `labelled_words`). shape: how words are cut out of whole ones.
+    tell: is given the table's lines as they are known, for a set takes its time.
     Raises ValueError for an unknown suite, more words than a suite has or a folder that is not complete; RuntimeError
     if the suites' fonts are not installed; OSError if `out` cannot be written.
     """
     names = suites or (tuple(SUITES) if data is None else ())
-    if unknown := [name for name in names if name not in SUITES]:
-        raise ValueError(f"there is no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
-    if data is not None and data.resolve().name in names:
-        raise ValueError(f"{data} bears the name of a suite that is to be read, too; rename it, or read one at a time")
+    folders = [] if data is None else [data]
+    check_names(names, folders)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     lines, measured = list(_HEAD), {}
     for line in lines:
         tell(line)
-    for one in _word_sets(names, words, data):
+    for one in word_sets(names, folders, words, shape):
         measured[one.name] = measure(model, one)
         lines.append(markdown_row(one.name, measured[one.name].figures))
         tell(lines[-1])
@@ -103,28 +96,6 @@ def run_accuracy(
         write_bytes(out / "accuracy.md", (table + "\n").encode())
         _draw(measured, out)
     return table
-
-
-def _word_sets(suites: Sequence[str], words: int, data: Path | None) -> Iterator[WordSet]:
-    """One after the other, so that memory holds the pictures of one."""
-    if data is not None:
-        crops, labels = labelled_words(data)
-        # "." and "..", too, are folders with a name.
-        yield WordSet(data.resolve().name, "labelled pictures", crops, labels, {})
-    for name in suites:
-        yield suite_words(name, words)
-
-
-def suite_words(name: str, words: int = SIZE) -> WordSet:
-    """The first `words` words of a suite. Raises as `suites.rendered` does; warns if it is not what it was."""
-    suite = rendered(name, words)
-    if suite.as_defined is False:
-        logger.warning(
-            "suite %s: the pictures are not those it was defined with (renderer, Pillow, OpenCV or fonts have "
-            "changed); figures of other states are not to be compared with these",
-            name,
-        )
-    return WordSet(name, SUITES[name].about, suite.crops, suite.labels, suite_checks(suite))
 
 
 def measure(model: CLIP4STR, words: WordSet) -> Measured:
@@ -167,7 +138,7 @@ def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
     device = next(model.parameters()).device
     return {
         "arch": model.config.arch,
-        **_weights(weights),
+        **weights_of(weights),
         "normalisation": "NFC",
         "dropped": 0,
         "cross_modal": model.config.decode.cross_modal,
@@ -180,19 +151,6 @@ def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "torch": torch.__version__,
     }
-
-
-def _weights(weights: str | Path | None) -> dict[str, Any]:
-    """Name, SHA-256 and training commit of weights that were loaded; of an address on a hub, only the address."""
-    if weights is None or not Path(weights).exists():
-        return {"weights": None if weights is None else str(weights), "weights_sha256": None, "weights_commit": None}
-    path = Path(weights)
-    folder = path.parent if path.name == TENSOR_FILE else path
-    if is_weight_folder(folder):
-        card = read_card(folder)
-        return {"weights": folder.name, "weights_sha256": card.sha256[TENSOR_FILE], "weights_commit": card.commit}
-    checkpoint = path if path.is_file() else find_checkpoint(path)
-    return {"weights": checkpoint.name, "weights_sha256": sha256_of(checkpoint), "weights_commit": None}
 
 
 def markdown_row(name: str, figures: Mapping[str, Any]) -> str:

@@ -1,25 +1,40 @@
-"""Labelled pictures of words, to be read and compared: the formats that training takes, but nothing may be left out."""
+"""Labelled pictures of words, to be read and compared: nothing that has a label may be left out.
+
+Formats: those that training takes (docTR's folder, LMDB, see `training.datasets`), and those of scene text, whose
+words are cut out of whole pictures (VinText's folders, ICDAR's zips, see `scene_text`).
+"""
 
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from clip4str_doctr.benchmark.scene_text import SceneText, Shape, is_scene_text
 from clip4str_doctr.images import UnreadableImageError
-from clip4str_doctr.training.datasets import open_word_set
+from clip4str_doctr.training.datasets import WordSet, open_word_set
 
-__all__ = ["labelled_words"]
+__all__ = ["labelled_words", "name_of", "open_labelled"]
 
 
-def labelled_words(folder: Path) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
+def name_of(path: Path) -> str:
+    """What a data set is called in tables: its folder's or file's name; "." and "..", too, are folders with a name."""
+    place = path.expanduser().resolve()
+    return place.stem if place.is_file() else place.name
+
+
+def open_labelled(path: Path, shape: Shape = "straight") -> WordSet:
+    """The data set of a folder or zip, by what lies in it. Raises DatasetError, a ValueError, if it is none."""
+    return SceneText(path, shape) if is_scene_text(path) else open_word_set(path)
+
+
+def labelled_words(source: Path | WordSet) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
     """-> crops (H, W, 3) uint8 RGB and their labels, in the order of the data set.
 
-    folder: docTR's recognition format (pictures in images/ or beside labels.json) or an LMDB, see `training.datasets`.
-    All words are read: a figure over those that can be found would be another one.
-    Raises ValueError naming what is missing, unreadable or no label.
+    source: a path as `open_labelled` takes, or what that gave. All words are read: a figure over those that can be
+    found would be another one. Raises ValueError naming what is missing, unreadable or no label.
     """
-    words = open_word_set(folder)
-    entries = words.entries()
+    words = open_labelled(source) if isinstance(source, Path) else source
+    folder, entries = words.folder, words.entries()
     if not entries:
         raise ValueError(f"{folder} holds no words; every picture needs a label")
     if empty := [name for name, label in entries if not label]:

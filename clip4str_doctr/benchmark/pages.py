@@ -23,16 +23,19 @@ import numpy.typing as npt
 import torch
 from rapidfuzz.distance import Levenshtein
 
-from clip4str_doctr.benchmark.rendered_pages import RenderedPage, photographed, render_page
-from clip4str_doctr.benchmark.report import package_commit, tell
+from clip4str_doctr import __version__
+from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser
+from clip4str_doctr.benchmark.rendered_pages import PageWord, RenderedPage, photographed, render_page
+from clip4str_doctr.benchmark.report import package_commit, tell, weights_of
+from clip4str_doctr.benchmark.scene_text import SceneText
 from clip4str_doctr.boxes import enclosing_boxes
+from clip4str_doctr.config import PRESETS
 from clip4str_doctr.detection import detector
 from clip4str_doctr.finders import TesseractWords
 from clip4str_doctr.lines import MARGIN
 from clip4str_doctr.lookup import find_weights
-from clip4str_doctr.weight_card import TENSOR_FILE, sha256_of
 
-__all__ = ["KINDS", "PageReading", "measure", "pages_of", "score_pages"]
+__all__ = ["KINDS", "PageReading", "measure", "pages_of", "scene_pages", "score_pages"]
 
 ARCH = "clip4str_vn_tiny"
 KINDS = ("clean 150 dpi", "clean 300 dpi", "photographed 150 dpi", "columns 150 dpi", "table 150 dpi")
@@ -51,16 +54,39 @@ class PageReading:
     seconds: dict[str, float]
 
 
-class Reader:
-    """docTR's predictor with one of our detectors and the embedded model, timed by step."""
+class _Reads(torch.nn.Module):
+    """A recogniser in the place of docTR's recognition predictor; it tells no confidence."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, one: Recogniser) -> None:
+        super().__init__()
+        self._read = one
+
+    def forward(self, crops: Sequence[npt.NDArray[np.uint8]], **_: Any) -> list[tuple[str, float]]:
+        return [("".join(text.split()), 1.0) for text in self._read(crops)]
+
+
+class Reader:
+    """docTR's predictor with one of our detectors and a recogniser, timed by step.
+
+    arch: an architecture of docTR's zoo, read by its own predictor; or the name of another recogniser, as
+    `recognisers.recogniser` takes it.
+    """
+
+    def __init__(self, name: str, arch: str = ARCH, device: torch.device | str = "cpu") -> None:
         from doctr.models import recognition_predictor
         from doctr.models.predictor import OCRPredictor
+        from doctr.models.recognition import zoo
 
-        self.name = f"{name} + {ARCH}"
         found: Any = detector(name)  # docTR's annotation asks for its own class, its code for what that does
-        self._predictor = OCRPredictor(found, recognition_predictor(ARCH, pretrained=True))
+        reads: Any
+        if arch in zoo.ARCHS:
+            reads, self.model = recognition_predictor(arch, pretrained=True).to(device), arch
+            self.facts = dict(weights_of(find_weights(arch) if arch in PRESETS else None))
+        else:
+            one = recogniser(arch, device)
+            reads, self.model, self.facts = _Reads(one), one.name, dict(one.facts)
+        self.name = f"{name} + {self.model}"
+        self._predictor = OCRPredictor(found, reads)
         self._seconds: dict[str, float] = {}
         self._time("detection", self._predictor.det_predictor)
         self._time("recognition", self._predictor.reco_predictor)
@@ -119,11 +145,16 @@ def pages_of(kind: str, seeds: Sequence[int]) -> Iterator[RenderedPage]:
             yield photographed(page, seed) if kind.startswith("photographed") else page
 
 
-def overlaps(first: Boxes, second: Boxes) -> npt.NDArray[np.float64]:
-    """Straight boxes (N, 4) and (M, 4) -> intersection over union (N, M)."""
+def intersections(first: Boxes, second: Boxes) -> npt.NDArray[np.float64]:
+    """Straight boxes (N, 4) and (M, 4) -> the areas that they share (N, M)."""
     corner = np.maximum(first[:, None, :2], second[None, :, :2])
     opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.prod(np.clip(opposite - corner, 0, None), axis=2)
+    return np.asarray(np.prod(np.clip(opposite - corner, 0, None), axis=2), np.float64)
+
+
+def overlaps(first: Boxes, second: Boxes) -> npt.NDArray[np.float64]:
+    """Straight boxes (N, 4) and (M, 4) -> intersection over union (N, M)."""
+    common = intersections(first, second)
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
     return np.asarray(common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9), np.float64)
 
@@ -142,25 +173,73 @@ def matches(truth: Boxes, found: Boxes) -> list[tuple[int, int]]:
     return pairs
 
 
-def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) -> dict[str, Any]:
-    """Shares over all words of the pages; a word that is not found is not read either. Seconds are means by page."""
-    wanted = found = right = given = edits = symbols = 0
-    for page, reading in zip(pages, readings, strict=True):
+def scene_pages(source: SceneText) -> Iterator[RenderedPage]:
+    """Pictures of a data set as pages; in which order their words are read is not known."""
+    for image, words, illegible in source.pictures():
+        found = tuple(PageWord(_nfc(label), quad, line) for line, (label, quad) in enumerate(words))
+        yield RenderedPage(image, found, tuple(illegible), ordered=False)
+
+
+@dataclass
+class _Counts:
+    """Sums over pages. wanted: words; given: boxes that are not on illegible words; found, right: pairs of both."""
+
+    wanted: int = 0
+    given: int = 0
+    found: int = 0
+    right: int = 0
+    right_uncased: int = 0
+    edits: int = 0
+    symbols: int = 0
+
+    def add(self, page: RenderedPage, reading: PageReading) -> None:
         pairs = matches(enclosing_boxes(np.stack([word.quad for word in page.words])), reading.boxes)
-        wanted, given, found = wanted + len(page.words), given + len(reading.words), found + len(pairs)
-        right += sum(_nfc(page.words[one].text) == _nfc(reading.words[other]) for one, other in pairs)
+        self.wanted, self.found = self.wanted + len(page.words), self.found + len(pairs)
+        self.given += len(reading.words) - _on_illegible(page, reading.boxes, {other for _, other in pairs})
+        texts = [(_nfc(page.words[one].text), _nfc(reading.words[other])) for one, other in pairs]
+        self.right += sum(label == text for label, text in texts)
+        self.right_uncased += sum(label.casefold() == text.casefold() for label, text in texts)
         truth = _flat(page.text)
-        edits, symbols = edits + Levenshtein.distance(_flat(reading.text), truth), symbols + len(truth)
+        self.edits += Levenshtein.distance(_flat(reading.text), truth)
+        self.symbols += len(truth)
+
+
+def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) -> dict[str, Any]:
+    """Shares over all words of the pages; a word that is not found is not read either. Seconds are means by page.
+
+    recall, precision: of boxes. word_accuracy, word_precision, hmean: end to end, boxes whose text is right, of all
+    words, of all boxes given, and their harmonic mean; hmean_uncased: without regard to case. cer: None where the order
+    of words is not known.
+    """
+    counts = _Counts()
+    for page, reading in zip(pages, readings, strict=True):
+        counts.add(page, reading)
     steps = readings[0].seconds
+    given = max(counts.given, 1)
     return {
         "pages": len(pages),
-        "words": wanted,
-        "recall": round(found / wanted, 4),
-        "precision": round(found / max(given, 1), 4),
-        "word_accuracy": round(right / wanted, 4),
-        "cer": round(edits / symbols, 4),
+        "words": counts.wanted,
+        "recall": round(counts.found / counts.wanted, 4),
+        "precision": round(counts.found / given, 4),
+        "word_accuracy": round(counts.right / counts.wanted, 4),
+        "word_precision": round(counts.right / given, 4),
+        # 2 r p / (r + p) of r = right / wanted and p = right / given.
+        "hmean": round(2 * counts.right / (counts.wanted + counts.given), 4),
+        "hmean_uncased": round(2 * counts.right_uncased / (counts.wanted + counts.given), 4),
+        "cer": round(counts.edits / counts.symbols, 4) if all(page.ordered for page in pages) else None,
         "seconds_per_page": {step: round(float(np.mean([one.seconds[step] for one in readings])), 3) for step in steps},
     }
+
+
+def _on_illegible(page: RenderedPage, boxes: Boxes, matched: set[int]) -> int:
+    """How many boxes that are no legible word lie, with more than half of their area, on an illegible one."""
+    others = np.array([number for number in range(len(boxes)) if number not in matched], np.int64)
+    if not page.illegible or not len(others):
+        return 0
+    straight = enclosing_boxes(np.stack(page.illegible))
+    common = intersections(boxes[others], straight)
+    areas = np.maximum(np.prod(boxes[others, 2:] - boxes[others, :2], axis=1), 1e-9)
+    return int((common.max(axis=1) / areas > _IOU).sum())
 
 
 def _nfc(text: str) -> str:
@@ -171,16 +250,36 @@ def _flat(text: str) -> str:
     return " ".join(_nfc(text).split())
 
 
-def measure(detectors: Sequence[str], seeds: Sequence[int], kinds: Sequence[str] = KINDS) -> dict[str, Any]:
-    """Rows for every kind of page and every reader, with the protocol. Raises RuntimeError if a detector is absent."""
-    readers: list[Any] = [*(Reader(name) for name in detectors), TesseractReader()]
+def measure(
+    detectors: Sequence[str],
+    seeds: Sequence[int],
+    kinds: Sequence[str] = KINDS,
+    recognisers: Sequence[str] = (ARCH,),
+    device: torch.device | str = "cpu",
+    data: SceneText | None = None,
+) -> dict[str, Any]:
+    """Rows for every kind of page and every pair of detector and recogniser, and for Tesseract on its own where it is
+    one of the detectors, with the protocol. data: whole pictures of a data set in the place of rendered pages.
+
+    Raises RuntimeError if one of them is absent, ValueError if the data set has no pictures of pages.
+    """
+    pairs = [Reader(name, arch, device) for name in detectors for arch in recognisers]
+    readers: list[Reader | TesseractReader] = [*pairs]
+    if "tesseract" in detectors:
+        readers.append(TesseractReader())
     rows = []
-    for kind in kinds:
-        pages = list(pages_of(kind, seeds))
+    sets = ((kind, list(pages_of(kind, seeds))) for kind in kinds)
+    for kind, pages in sets if data is None else [(data.folder.name, list(scene_pages(data)))]:
         for read in readers:
             read(pages[0].image)  # warm-up: sessions and weights are made at the first page
             rows.append({"kind": kind, "reader": read.name, **score_pages(pages, [read(page.image) for page in pages])})
-    return {"rows": rows, "protocol": _protocol(seeds)}
+    protocol = _protocol(seeds) if data is None else {**_protocol(()), "pages": "legible words of whole pictures"}
+    shown = f"--seeds {len(seeds)} --first-seed {seeds[0]}" if data is None else f"--data {data.folder.name}"
+    command = f"clip4str-doctr bench page {shown} --detectors {' '.join(detectors)} --models {' '.join(recognisers)}"
+    title = "Rendered pages" if data is None else f"Pages of {data.folder.name}"
+    made = {"package": __version__, "commit": protocol["commit"], "device": protocol["device"]}
+    report = {"kind": "pages", "title": title, "command": command, "made": made}
+    return {**report, "models": {pair.model: pair.facts for pair in pairs}, "rows": rows, "protocol": protocol}
 
 
 def _protocol(seeds: Sequence[int]) -> dict[str, Any]:
@@ -190,7 +289,6 @@ def _protocol(seeds: Sequence[int]) -> dict[str, Any]:
         "match": f"IoU >= {_IOU} of straight boxes, each box once; ground truth: ink of the word",
         "word_accuracy": "of all words, cased, NFC, found and read",
         "margin": MARGIN,
-        "weights": sha256_of(find_weights(ARCH) / TENSOR_FILE),
         "commit": package_commit(),
         "versions": {name: _version(name) for name in ("clip4str-doctr", "python-doctr", "rapidocr", "torch")},
         "device": f"CPU {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",

@@ -41,10 +41,15 @@ class PageWord:
 
 @dataclass(frozen=True)
 class RenderedPage:
-    """image (H, W, 3) uint8 RGB; words in reading order."""
+    """image (H, W, 3) uint8 RGB; words in reading order, unless `ordered` says that it is not known.
+
+    illegible: quads (4, 2) of words that nobody is asked for; boxes on them count neither as right nor as wrong.
+    """
 
     image: npt.NDArray[np.uint8]
     words: tuple[PageWord, ...]
+    illegible: tuple[npt.NDArray[np.float64], ...] = ()
+    ordered: bool = True
 
     @property
     def text(self) -> str:

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["package_commit", "tell", "write_bytes"]
+from clip4str_doctr.published import find_checkpoint
+from clip4str_doctr.weight_card import TENSOR_FILE, read_card, sha256_of
+from clip4str_doctr.weight_folder import is_weight_folder
+
+__all__ = ["package_commit", "tell", "weights_of", "write_bytes"]
 
 
 def package_commit() -> str | None:
@@ -39,3 +43,16 @@ def tell(report: Mapping[str, Any], out: Path | None) -> None:
         print(text)
     else:
         write_bytes(out, (text + "\n").encode())
+
+
+def weights_of(weights: str | Path | None) -> dict[str, Any]:
+    """Name, SHA-256 and training commit of weights that were loaded; of an address on a hub, only the address."""
+    if weights is None or not Path(weights).exists():
+        return {"weights": None if weights is None else str(weights), "weights_sha256": None, "weights_commit": None}
+    path = Path(weights)
+    folder = path.parent if path.name == TENSOR_FILE else path
+    if is_weight_folder(folder):
+        card = read_card(folder)
+        return {"weights": folder.name, "weights_sha256": card.sha256[TENSOR_FILE], "weights_commit": card.commit}
+    checkpoint = path if path.is_file() else find_checkpoint(path)
+    return {"weights": checkpoint.name, "weights_sha256": sha256_of(checkpoint), "weights_commit": None}

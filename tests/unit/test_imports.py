@@ -44,7 +44,9 @@ KNOWN_ONLY_TO = {
     # Training teaches docTR's PARSeq, too, to compare with.
     "doctr": {"plugin", "predictor", "detection", "pages", "training", "benchmark"},
     "rapidocr": {"finders"},
-    "onnxruntime": {"finders"},
+    "onnxruntime": {"finders", "benchmark"},
+    "onnx": {"benchmark"},
+    "scipy": {"benchmark"},
     "pypdfium2": {"pages"},
     "open_clip": {"modeling"},
     "transformers": {"modeling"},
@@ -115,7 +117,7 @@ def test_importing_us_imports_nothing_heavy() -> None:
     assert not HEAVY & imported_by("import clip4str_doctr, clip4str_doctr._autoload")
 
 
-@pytest.mark.parametrize("command", ["read", "page"])
+@pytest.mark.parametrize("command", ["read", "page", "bench"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     code = f"from clip4str_doctr.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert not HEAVY & imported_by(code)

@@ -1,11 +1,20 @@
 """The rendered pages, and how they are scored."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from fake_vintext import fake_vintext
 
-from clip4str_doctr.benchmark.pages import PageReading, matches, score_pages
-from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, RenderedPage, photographed, render_page
+from clip4str_doctr.benchmark.pages import PageReading, matches, scene_pages, score_pages
+from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, PageWord, RenderedPage, photographed, render_page
+from clip4str_doctr.benchmark.results import page_of_results, read_report
+from clip4str_doctr.benchmark.scene_text import SceneText
 from clip4str_doctr.boxes import enclosing_boxes
+from clip4str_doctr.cli import main
+from clip4str_doctr.detection import any_detector
 from clip4str_doctr.training.synth.fonts import fonts_installed
 
 pytestmark = pytest.mark.skipif(not fonts_installed(), reason="the fonts of clip4str-doctr[train] are not installed")
@@ -56,19 +65,53 @@ def test_scores(page: RenderedPage) -> None:
     boxes = enclosing_boxes(np.stack([word.quad for word in page.words]))
     words = [word.text for word in page.words]
     perfect = score_pages([page], [PageReading(boxes, words, page.text, {"all": 1.5})])
-    assert [perfect[key] for key in ("recall", "precision", "word_accuracy", "cer")] == [1, 1, 1, 0]
+    assert [perfect[key] for key in ("recall", "precision", "word_accuracy", "cer", "hmean")] == [1, 1, 1, 0, 1]
     assert perfect["seconds_per_page"] == {"all": 1.5}
     half = PageReading(boxes[::2], [word.upper() for word in words[::2]], "", {"all": 1.0})
     scored = score_pages([page], [half])
     assert scored["recall"] == pytest.approx(0.5, abs=0.01) and scored["precision"] == 1 and scored["cer"] == 1
+    assert scored["hmean_uncased"] == pytest.approx(2 / 3, abs=0.01) and scored["hmean"] < 0.3
     assert scored["word_accuracy"] == pytest.approx(
         np.mean([w.isupper() or w.upper() == w for w in words[::2]]) / 2, abs=0.01
     )
     nothing = score_pages([page], [PageReading(np.zeros((0, 4)), [], "", {"all": 1.0})])
-    assert nothing["recall"] == nothing["precision"] == nothing["word_accuracy"] == 0
+    assert nothing["recall"] == nothing["precision"] == nothing["word_accuracy"] == nothing["hmean"] == 0
 
 
 def test_every_box_matches_once() -> None:
     truth = np.array([[0, 0, 10, 10], [0, 0, 10, 9]], np.float64)
     assert matches(truth, np.array([[0.0, 0, 10, 10]])) == [(0, 0)]
     assert matches(truth, np.array([[20.0, 0, 30, 10]])) == []
+
+
+def test_words_that_are_illegible_are_neither_right_nor_wrong() -> None:
+    square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], np.float64)
+    page = RenderedPage(np.zeros((90, 90, 3), np.uint8), (PageWord("a", square, 0),), (square + 40,), ordered=False)
+    boxes = np.array([[0, 0, 10, 10], [42, 42, 48, 48], [45, 45, 75, 75]], np.float64)
+    scored = score_pages([page], [PageReading(boxes, ["a", "b", "c"], "", {"all": 1.0})])
+    # The second box lies on the illegible word, the third for the most part beside it.
+    assert (scored["recall"], scored["precision"], scored["hmean"], scored["cer"]) == (1, 0.5, 0.6667, None)
+
+
+def test_any_pair_of_detector_and_recogniser_reads_pages(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`bench page` on the pictures of a data set, with a detector that finds all of them and one more box."""
+    split = fake_vintext(tmp_path).root / "vietnamese" / "unseen_test_images"
+    (page,) = scene_pages(SceneText(split))
+    boxes = enclosing_boxes(np.stack([*(word.quad for word in page.words), np.array([[400, 300], [450, 320]] * 2)]))
+    monkeypatch.setattr(
+        "clip4str_doctr.benchmark.pages.detector", lambda name: any_detector(lambda image: boxes, kind="words")
+    )
+    (tmp_path / "first_word.py").write_text(f"def read(crops):\n    return [{page.words[0].text!r}] * len(crops)\n")
+    monkeypatch.chdir(tmp_path)
+    command = ["bench", "page", "--data", str(split), "--detectors", "all", "--models", "first_word:read"]
+    assert main([*command, "--device", "cpu", "-o", "pages.json"]) == 0
+    report = read_report(Path("pages.json"))
+    (row,) = report["rows"]
+    assert (row["kind"], row["reader"]) == ("unseen_test_images", "all + first_word:read")
+    assert (row["recall"], row["precision"], row["word_accuracy"], row["cer"]) == (1, 0.75, 0.3333, None)
+    assert row["hmean"] == pytest.approx(2 / 7, abs=1e-4)
+    line = "| all + first_word:read | 100.0 | 75.0 | 33.3 | 25.0 | 28.6 | 28.6 |  |"
+    assert line in capsys.readouterr().out and line in page_of_results({"pages": report}, "benchmarks")
+    assert json.dumps(report["protocol"])

@@ -1,0 +1,188 @@
+"""Recognisers beside each other on the same words: one protocol, a report that keeps every answer.
+
+From the answers all figures, intervals and tests can be made again (`refigured`), so a report can be checked.
+"""
+
+import logging
+import platform
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+
+from clip4str_doctr import __version__
+from clip4str_doctr.benchmark.recognisers import Recogniser, versions
+from clip4str_doctr.benchmark.report import package_commit
+from clip4str_doctr.benchmark.statistics import RESAMPLES, compare_pair, figures_of, intervals
+from clip4str_doctr.benchmark.word_sets import WordSet
+from clip4str_doctr.training.metrics import judge, nfc
+
+__all__ = ["ALL", "as_word", "compare", "device_name", "merged", "refigured"]
+
+logger = logging.getLogger(__name__)
+
+# All sets taken as one.
+ALL = "all"
+_SEED = 0
+_BATCH = 256
+
+PROTOCOL = {
+    "normalisation": "NFC; white space is taken out of labels and answers, for a crop is one word",
+    "dropped": 0,
+    "cased": "share of words that are right, case, marks and punctuation included",
+    "uncased": "the same without regard to case",
+    "tone": "cased, HÒA and HOÀ being the same",
+    "bare": "cased, all marks taken away from both, đ being d",
+    "ned": "mean of 1 - edit distance / length of the longer string; two empty strings: 1",
+    "cer": "edit distances over all symbols of the labels",
+    "interval": f"95 %, percentiles of a bootstrap over words, {RESAMPLES} times, seed {_SEED}",
+    "p": "McNemar's exact test of cased accuracy, two-sided, not corrected for the number of pairs",
+    "difference": f"in cased accuracy, with the 95 % interval of a paired bootstrap over words, {RESAMPLES} times",
+}
+
+
+def compare(
+    recognisers: Sequence[Recogniser],
+    sets: Iterable[WordSet],
+    *,
+    title: str,
+    command: str | None = None,
+    tell: Callable[[str], object] = logger.info,
+) -> dict[str, Any]:
+    """Every recogniser reads every word -> a JSON-ready report: protocol, models, sets with answers and figures.
+
+    title, command: what the report is called and how it can be made again. tell: is told each set's figures.
+    Raises ValueError for no recognisers, two of one name, no sets, or an empty set.
+    """
+    names = [one.name for one in recognisers]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"recognisers need different names, at least one, got {names}")
+    report: dict[str, Any] = {
+        "kind": "words",
+        "title": title,
+        "command": command,
+        "protocol": PROTOCOL,
+        "made": _made(),
+        "models": {one.name: dict(one.facts) for one in recognisers},
+        "sets": {},
+    }
+    for words in sets:
+        if not words.labels:
+            raise ValueError(f"the set {words.name} holds no words")
+        if words.name in report["sets"]:
+            raise ValueError(f"two sets are called {words.name}")
+        answers = {one.name: _read(one, words) for one in recognisers}
+        report["sets"][words.name] = {
+            "about": words.about,
+            "n": len(words.labels),
+            **words.checks,
+            "labels": [as_word(label) for label in words.labels],
+            "answers": answers,
+        }
+        refigured(report, [words.name])
+        for name, figures in report["sets"][words.name]["figures"].items():
+            tell(f"{words.name}: {name}: {100 * figures['cased']['value']:.1f} % of {len(words.labels)}")
+    if not report["sets"]:
+        raise ValueError("there are no words to read; name a suite or a data set")
+    refigured(report, [])
+    return report
+
+
+def as_word(text: str) -> str:
+    """A string as it is compared: NFC, without white space."""
+    return nfc(["".join(text.split())])[0]
+
+
+def refigured(report: dict[str, Any], names: Iterable[str] | None = None) -> dict[str, Any]:
+    """The report itself, its figures and pairs made anew from the answers that it keeps.
+
+    names: of sets, None for all; what all sets give together is made in any case.
+    """
+    for name in report["sets"] if names is None else names:
+        one = report["sets"][name]
+        one["figures"], one["pairs"] = _figures(one["labels"], one["answers"])
+    sets = list(report["sets"].values())
+    labels = [label for one in sets for label in one["labels"]]
+    answers = {name: [text for one in sets for text in one["answers"][name]] for name in report["models"]}
+    figures, pairs = _figures(labels, answers)
+    report[ALL] = {"n": len(labels), "figures": figures, "pairs": pairs}
+    return report
+
+
+def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> dict[str, Any]:
+    """One report of several, made with other recognisers or of other sets under the same protocol.
+
+    Each recogniser must have read each set, and sets of one name must hold the same words. Costs are left out: they are
+    to be measured together. Raises ValueError for reports that do not fit, naming what does not.
+    """
+    first = reports[0]
+    if other := [one["title"] for one in reports if one["protocol"] != first["protocol"] or one["kind"] != "words"]:
+        raise ValueError(f"reports of one protocol can be merged, that of {other[0]!r} is another")
+    # Nothing of what was given may change with what is made of it.
+    whole = {key: first[key] for key in ("kind", "protocol", "made")}
+    commands = dict.fromkeys(one["command"] for one in reports if one.get("command"))
+    specs = dict.fromkeys(spec for one in reports for spec in one.get("specs", one["models"]))
+    models = {name: facts for one in reports for name, facts in one["models"].items()}
+    commits = dict.fromkeys(str(one["made"]["commit"]) for one in reports)
+    whole |= {"title": title or first["title"], "command": "\n".join(commands), "specs": list(specs), "models": models}
+    whole["made"] = {**first["made"], "commit": ", ".join(commits)}
+    sets: dict[str, dict[str, Any]] = {}
+    for one in reports:
+        for name, words in one["sets"].items():
+            if "labels" not in words:
+                raise ValueError(f"the report {one['title']!r} keeps no answers of {name} to be merged")
+            known = sets.setdefault(name, {**words, "answers": {}})
+            if any(known[key] != words[key] for key in known if key not in ("answers", "figures", "pairs")):
+                raise ValueError(f"the words of {name} are others in {one['title']!r}; they must be the same in all")
+            known["answers"].update(words["answers"])
+    for name, words in sets.items():
+        if lacking := [model for model in models if model not in words["answers"]]:
+            raise ValueError(f"{', '.join(lacking)} did not read {name}; every recogniser must have read every set")
+        words["answers"] = {model: words["answers"][model] for model in models}
+    return refigured({**whole, "sets": sets})
+
+
+def _figures(labels: Sequence[str], answers: Mapping[str, Sequence[str]]) -> tuple[dict[str, Any], list[Any]]:
+    judged = {name: judge(texts, labels) for name, texts in answers.items()}
+    figures = {}
+    for name, one in judged.items():
+        values, spans = figures_of(one), intervals(one, _SEED)
+        figures[name] = {
+            key: {"value": round(value, 4), "interval": _rounded(spans[key])} for key, value in values.items()
+        }
+    pairs = []
+    for one_name, other_name in combinations(judged, 2):
+        pair = compare_pair(judged[one_name], judged[other_name], _SEED)
+        pair = {**pair, "difference": round(pair["difference"], 4), "interval": _rounded(pair["interval"])}
+        pairs.append({"one": one_name, "other": other_name, **pair, "p": float(f"{pair['p']:.3g}")})
+    return figures, pairs
+
+
+def _rounded(span: Sequence[float]) -> list[float]:
+    return [round(value, 4) for value in span]
+
+
+def _read(one: Recogniser, words: WordSet) -> list[str]:
+    answers: list[str] = []
+    begin = time.perf_counter()
+    for start in range(0, len(words.crops), _BATCH):
+        answers += map(as_word, one(words.crops[start : start + _BATCH]))
+    logger.info("%s read %d words of %s in %.1f s", one.name, len(answers), words.name, time.perf_counter() - begin)
+    return answers
+
+
+def _made() -> dict[str, Any]:
+    return {
+        "package": __version__,
+        "commit": package_commit(),
+        "device": device_name(),
+        "versions": versions("python-doctr", "torch", "numpy", "pillow", "opencv-python"),
+    }
+
+
+def device_name() -> str:
+    """The GPU where there is one, and the CPU's kind."""
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    return f"{gpu}{platform.machine()}, Python {platform.python_version()}"
