@@ -1,6 +1,7 @@
 """How sure a figure is, and whether two recognisers differ: both from words that all of them read."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,7 @@ def _count(judged: Judged) -> int:
     return len(judged.cased)
 
 
+@lru_cache(maxsize=1)  # the same for every recogniser of a set; many words make it large
 def _draws(count: int, seed: int, resamples: int) -> Counts:
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     return drawn.astype(np.float64)
