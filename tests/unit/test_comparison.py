@@ -244,7 +244,7 @@ def test_a_round_is_warmed_up_and_not_counted() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--models", "trueocr", "--weights", "a"], "--models name their weights themselves"),
+        (["--models", "trueocr", "--weights", "a"], "--models name weights and options themselves"),
         (["--models", "no_such_thing"], "no recogniser is called 'no_such_thing'; give clip4str_vn"),
         (["--models", "json:loads", "--suite", "dirty"], "no suite 'dirty'"),
         (["--data", "a", "b"], "several --data need --models"),

@@ -48,6 +48,9 @@ def test_ours_with_both_branches_or_one(micro_folder: Path) -> None:
     assert clip.facts["settings"]["branches"] == "visual"
     assert clip(CROPS) == read_words(load_model(micro_folder, normalization="clip"), CROPS).visual
     assert both([]) == visual([]) == []
+    auto = recogniser(f"{micro_folder}#auto")
+    assert auto.facts["settings"]["cross_modal"] == "auto" != both.facts["settings"]["cross_modal"]
+    assert auto(CROPS) == read_words(load_model(micro_folder, cross_modal="auto"), CROPS).texts
 
 
 @pytest.mark.parametrize("decode", [{"decode_ar": False}, {"refine_iters": 0}, {"refine_iters": 2}])
