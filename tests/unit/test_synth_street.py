@@ -139,10 +139,12 @@ def test_fetching_keeps_only_whole_alphabets(tmp_path: Path, monkeypatch: pytest
             (package / "Font_400Regular.ttf").write_bytes(Path(source).read_bytes())
         with tarfile.open(work / "x.tgz", "w:gz") as archive:
             archive.add(work / "package", "package")
+            archive.addfile(tarfile.TarInfo("../outside"))
 
     monkeypatch.setattr(fetch_fonts, "_run", npm)
     rows = [["npm", name, "1.0.0"] for name in ("whole", "plain", "empty")]
     record = fetch_fonts.fetch(tmp_path, rows)
+    assert not (tmp_path / "outside").exists()
     assert {name: one["letters"] for name, one in record.items()} == {"whole": "all", "plain": "plain"}
     assert json.loads((tmp_path / "fonts.json").read_text()) == record
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fonts.json", "plain", "whole"]

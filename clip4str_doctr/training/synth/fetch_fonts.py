@@ -79,11 +79,23 @@ def _from_npm(work: Path, row: Sequence[str]) -> tuple[list[Path], str, Path]:
     source = f"@expo-google-fonts/{family}@{version}"
     _run(["npm", "pack", "--silent", "--pack-destination", str(work), source], work)
     with tarfile.open(next(work.glob("*.tgz"))) as archive:
-        archive.extractall(work, filter="data")
+        _extract(archive, work)
     files = sorted(path for path in work.rglob("*") if _is_font(path))
     package = work / "package"
     own = package / "LICENSE_FONT"
     return files, source, own if own.is_file() else package / "LICENSE"
+
+
+def _extract(archive: tarfile.TarFile, folder: Path) -> None:
+    """Regular files that stay within the folder; the filter of `extractall` came with Python 3.11.4."""
+    for member in archive:
+        target = (folder / member.name).resolve()
+        source = archive.extractfile(member) if member.isfile() else None
+        if source is None or not target.is_relative_to(folder.resolve()):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
 
 
 def _from_debian(work: Path, row: Sequence[str]) -> tuple[list[Path], str, Path]:
