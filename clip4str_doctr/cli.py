@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from clip4str_doctr import __version__
-from clip4str_doctr.benchmark.command import BenchCommandError, run_bench
+from clip4str_doctr.benchmark.command import BenchCommandError, positive, run_bench
 from clip4str_doctr.benchmark.command import add_arguments as add_bench_arguments
 from clip4str_doctr.config import PRESETS, CrossModal
 from clip4str_doctr.pages.command import PageCommandError, read_pages
@@ -106,7 +106,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_batch_size(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="words at once (default: 32)")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="words at once (default: 32)")
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -151,13 +151,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     add_bench_arguments(parser)
     parser.set_defaults(run=_bench)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 def _read(args: argparse.Namespace) -> int:

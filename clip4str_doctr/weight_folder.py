@@ -33,7 +33,7 @@ from clip4str_doctr.weight_card import (
     verify_files,
 )
 
-__all__ = ["empty_model", "fill", "is_weight_folder", "own_tensors", "read_folder", "write_folder"]
+__all__ = ["empty_model", "fill", "is_weight_folder", "new_folder", "own_tensors", "read_folder", "write_folder"]
 
 
 def empty_model(config: ModelConfig) -> CLIP4STR:
@@ -153,7 +153,7 @@ def write_folder(
     tokenizer = getattr(model.text_tower, "tokenizer", None)
     if isinstance(model.text_tower, MClipTextTower) and not isinstance(tokenizer, MClipTokenizer):
         raise WeightsError("the model has no M-CLIP tokenizer, so it could not be loaded again; load it with one first")
-    with _new_folder(folder, overwrite) as partial:
+    with new_folder(folder, overwrite) as partial:
         digests = {TENSOR_FILE: write_tensors(partial / TENSOR_FILE, tensors, dtype, advance)}
         (partial / CONFIG_FILE).write_text(_json(model_config_to_dict(model.config)), encoding="utf-8")
         digests[CONFIG_FILE] = sha256_of(partial / CONFIG_FILE)
@@ -182,8 +182,11 @@ def _json(values: object) -> str:
 
 
 @contextmanager
-def _new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder to write into, which becomes `folder` at the end, or nothing at all if an exception comes first."""
+def new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` at the end, or nothing at all if an exception comes first.
+
+    Raises FileExistsError for a file, and for a non-empty folder that is not ours, unless `overwrite`.
+    """
     folder = folder.absolute()
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another folder for the weights")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from clip4str_doctr.benchmark.recognisers import Recogniser
 
-__all__ = ["BenchCommandError", "add_arguments", "run_bench"]
+__all__ = ["BenchCommandError", "add_arguments", "positive", "run_bench"]
 
 DEFAULT_ARCH = "clip4str_vn_tiny"
 SHAPES = ("straight", "rectified")
@@ -78,7 +78,7 @@ def _add_accuracy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suite", action="append", metavar="NAME", help="suite to read, may be repeated (default: all)"
     )
-    parser.add_argument("--words", type=_positive, default=1000, metavar="N", help="of each suite (default: 1000, all)")
+    parser.add_argument("--words", type=positive, default=1000, metavar="N", help="of each suite (default: 1000, all)")
     parser.add_argument(
         "--data",
         type=Path,
@@ -125,7 +125,7 @@ def _add_page(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--detectors", nargs="+", default=["rapidocr", "tesseract"], metavar="NAME")
     parser.add_argument("--models", nargs="+", default=[DEFAULT_ARCH], metavar="NAME", help=MODELS)
-    parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="pages of every kind (default: 3)")
+    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="pages of every kind (default: 3)")
     parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="of the first page (default: 0)")
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help="of pages (default: all)")
     parser.add_argument(
@@ -148,7 +148,7 @@ def _add_vintext(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mclip", type=Path, help="published M_clip folder, where --weights is a .ckpt outside of it")
     parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help=f"read these too: {MODELS}")
     parser.add_argument("--crops", choices=SHAPES, default=SHAPES[0], help="how words are cut out (default: straight)")
-    parser.add_argument("--words", type=_positive, metavar="N", help="of each folder of pictures (default: all)")
+    parser.add_argument("--words", type=positive, metavar="N", help="of each folder of pictures (default: all)")
     _add_device(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for the report, without VinText's labels")
     parser.set_defaults(measure=_vintext)
@@ -173,7 +173,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, ... (default: cuda if there is one)")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argument's type: whole numbers from 1 on. Raises argparse.ArgumentTypeError for another."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")

@@ -4,8 +4,6 @@ What differs from CLIP4STR is then the reader alone: one branch, no text tower, 
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from clip4str_doctr.training.metrics import Scores, score_strings
 from clip4str_doctr.training.pupils import Pupil
 from clip4str_doctr.training.recipe import LossRecipe
 from clip4str_doctr.weight_card import CONFIG_FILE, TENSOR_FILE, read_json, sha256_of
+from clip4str_doctr.weight_folder import new_folder
 
 __all__ = ["ParseqPupil", "build_parseq", "load_parseq", "read_whole_crops"]
 
@@ -130,20 +129,16 @@ def read_whole_crops(model: PARSeq, crops: Sequence[npt.NDArray[np.uint8]]) -> l
 def save_parseq(
     folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], recipe: Mapping[str, Any]
 ) -> None:
-    """Write config.json and model.safetensors, float16; an existing folder is replaced when the new one is complete."""
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    sha256 = write_tensors(part / TENSOR_FILE, dict(weights), dtype=torch.float16)
-    about = {
-        "reader": "parseq",
-        "model": dict(config),
-        "recipe": dict(recipe),
-        "sha256": {TENSOR_FILE: sha256},
-    }
-    (part / CONFIG_FILE).write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
+    """Write config.json and model.safetensors, float16; those of an earlier run in this folder are replaced."""
+    with new_folder(folder, overwrite=True) as partial:
+        sha256 = write_tensors(partial / TENSOR_FILE, dict(weights), dtype=torch.float16)
+        about = {
+            "reader": "parseq",
+            "model": dict(config),
+            "recipe": dict(recipe),
+            "sha256": {TENSOR_FILE: sha256},
+        }
+        (partial / CONFIG_FILE).write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def load_parseq(folder: str | Path) -> PARSeq:

@@ -62,7 +62,8 @@ def test_losses_are_those_of_doctr_and_reach_everything() -> None:
 
     first = losses(1)
     assert first.visual == losses(1).visual != losses(2).visual
-    assert 0 <= first.words <= first.characters <= 1 and first.cross == 0
+    # One short word right is a larger share of the words than of the characters.
+    assert 0 <= first.words <= 1 and 0 <= first.characters <= 1 and first.cross == 0
     # Four rows of tokens, as the tower gave them, without the one that docTR drops.
     assert first.image_tokens.shape == (3, 4 * 16, 32)
     (first.visual + first.image_tokens.sum()).backward()
