@@ -13,7 +13,7 @@ from clip4str_doctr.config import model_config_from_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
 from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
 from clip4str_doctr.training.validate import suite_scores, watched_certainty, watched_temperature
-from clip4str_doctr.weight_card import WeightCard
+from clip4str_doctr.weight_card import TENSOR_FILE, WeightCard, read_card
 from clip4str_doctr.weights import load_model, save_model
 
 __all__ = ["export"]
@@ -28,6 +28,8 @@ def export(
     commit: str | None = None,
     words: int = 0,
     training: Mapping[str, Any] | None = None,
+    blend: str | Path | None = None,
+    blend_share: float = 0.5,
 ) -> WeightCard:
     """Write a checkpoint's averaged weights in float16, with a card that says how they came; returns the card.
 
@@ -35,11 +37,16 @@ def export(
     temperature of confidences on the words that the run watched, and the certainty for `cross_modal="auto"` on four
     times as many of the same kinds as of a suite; 0 leaves only what the run itself measured.
     training: what else to say of the run.
+    blend: a weights folder of the same dimensions, usually what the run started from, to make up `blend_share`, 0..1,
+    of every weight (WiSE-FT, arXiv:2109.01903): what the run forgot is kept, what it learned mostly is, too.
+    Raises ValueError for a share outside 0..1 and for weights of other dimensions.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     config, recipe = model_config_from_dict(state["config"]), recipe_from_dict(state["recipe"])
     model: CLIP4STR = build_model(config)
     model.load_state_dict(state["average"]["weights"])
+    if blend is not None:
+        training = {**(training or {}), "blend": _blend(model, blend, blend_share)}
     samples = state["step"] * recipe.data.batch_size
     metrics: dict[str, Any] = {}
     if state["scores"]:
@@ -79,6 +86,21 @@ def export(
     return card
 
 
+def _blend(model: CLIP4STR, folder: str | Path, share: float) -> dict[str, Any]:
+    """Move every weight of `model` by `share` of the way to those of the folder -> what the card says of it."""
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"blend_share must be in 0..1, got {share}")
+    other = load_model(folder).float().state_dict()
+    own = model.state_dict()
+    shapes, others = ({name: one.shape for name, one in weights.items()} for weights in (own, other))
+    if shapes != others:
+        differing = sorted(name for name in {*shapes, *others} if shapes.get(name) != others.get(name))
+        raise ValueError(f"weights to blend must have the run's dimensions; {folder} differs in {differing[:3]}")
+    # Counters are no weights.
+    model.load_state_dict({k: v.lerp(other[k], share) if v.is_floating_point() else v for k, v in own.items()})
+    return {"sha256": read_card(Path(folder)).sha256[TENSOR_FILE], "share": share}
+
+
 def _data(samples: int, recipe: Recipe, own: Mapping[str, Any] | None) -> str:
     rendered = "Vietnamese words rendered by clip4str_doctr.training.synth"
     if own is None:
@@ -95,10 +117,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="weights folder to write")
     parser.add_argument("--commit", help="of the code that trained the checkpoint, for the card")
     parser.add_argument("--words", type=int, default=1000, help="to measure, of each suite (default: 1000)")
+    parser.add_argument("--blend", type=Path, metavar="WEIGHTS", help="a folder to average weights with")
+    parser.add_argument("--blend-share", type=float, default=0.5, metavar="0..1", help="of those (default: 0.5)")
     parser.add_argument("--note", help="what else to say of the run, for the card")
     arguments = parser.parse_args()
     note = {"note": arguments.note} if arguments.note else None
-    card = export(arguments.checkpoint, arguments.folder, commit=arguments.commit, words=arguments.words, training=note)
+    card = export(
+        arguments.checkpoint,
+        arguments.folder,
+        commit=arguments.commit,
+        words=arguments.words,
+        training=note,
+        blend=arguments.blend,
+        blend_share=arguments.blend_share,
+    )
     print(card.metrics)
 
 

@@ -205,6 +205,34 @@ def test_export_measures_the_suites_and_stores_a_temperature(
     assert again.temperature == 1.75 and again.certain_from == 0.8
 
 
+def test_export_blends_with_other_weights(tmp_path: Path, one_thread: None) -> None:
+    ends = {}
+    for name, seed in (("other", 0), ("own", 1)):
+        recipe = micro_recipe()
+        loop.save_checkpoint(
+            loop.TrainingRun(replace(recipe, run=replace(recipe.run, seed=seed))), tmp_path / loop.CHECKPOINT
+        )
+        export(tmp_path / loop.CHECKPOINT, tmp_path / name)
+        ends[name] = load_model(tmp_path / name).float().state_dict()
+    card = export(tmp_path / loop.CHECKPOINT, tmp_path / "blend", blend=tmp_path / "other", blend_share=0.25)
+    other_sha = read_card(tmp_path / "other").sha256["model.safetensors"]
+    assert card.training is not None and card.training["blend"] == {"sha256": other_sha, "share": 0.25}
+    blend = load_model(tmp_path / "blend").float().state_dict()
+    name = "visual_decoder.head.weight"
+    assert not torch.equal(ends["own"][name], ends["other"][name])
+    wanted = 0.75 * ends["own"][name] + 0.25 * ends["other"][name]
+    torch.testing.assert_close(blend[name], wanted, atol=1e-3, rtol=1e-3)  # all three are float16
+    with pytest.raises(ValueError, match=r"0\.\.1, got 1\.5"):
+        export(tmp_path / loop.CHECKPOINT, tmp_path / "none", blend=tmp_path / "other", blend_share=1.5)
+    with pytest.raises(ValueError, match="must have the run's dimensions"):
+        export(
+            tmp_path / loop.CHECKPOINT,
+            tmp_path / "none",
+            blend=Path(__file__).parents[2] / "pretrained" / "clip4str_vn_tiny",
+        )
+    assert not (tmp_path / "none").exists()
+
+
 def test_gradients_that_are_not_finite_are_skipped_but_not_for_ever(monkeypatch: Any, one_thread: None) -> None:
     run = loop.TrainingRun(micro_recipe())
     before = [one.clone() for one in run.model.parameters()]
