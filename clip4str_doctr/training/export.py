@@ -76,14 +76,18 @@ def export(
     model.postprocessor.temperature = origin.get("temperature", 1.0)
     card = save_model(model.eval(), folder, card, dtype=torch.float16)
     if words:
-        # The weights as they ship, after rounding to float16.
-        shipped = load_model(folder)
-        shipped.postprocessor.temperature = watched_temperature(shipped, recipe.data)
-        shipped.certain_from = watched_certainty(shipped, recipe.data, 4 * words) or shipped.certain_from
-        measured = replace(card, metrics={**card.metrics, "suites": suite_scores(shipped, words)})
-        card = save_model(shipped, folder, measured, dtype=torch.float16)
+        card = _measured(folder, card, recipe, words)
     logger.info("exported %s", folder)
     return card
+
+
+def _measured(folder: str | Path, card: WeightCard, recipe: Recipe, words: int) -> WeightCard:
+    """Measure the weights as they ship, after rounding to float16, and write them again with what was found."""
+    shipped = load_model(folder)
+    shipped.postprocessor.temperature = watched_temperature(shipped, recipe.data)
+    shipped.certain_from = watched_certainty(shipped, recipe.data, 4 * words) or shipped.certain_from
+    measured = replace(card, metrics={**card.metrics, "suites": suite_scores(shipped, words)})
+    return save_model(shipped, folder, measured, dtype=torch.float16)
 
 
 def _blend(model: CLIP4STR, folder: str | Path, share: float) -> dict[str, Any]:
