@@ -49,7 +49,8 @@ def export(
         training = {**(training or {}), "blend": _blend(model, blend, blend_share)}
     samples = state["step"] * recipe.data.batch_size
     metrics: dict[str, Any] = {}
-    if state["scores"]:
+    # They are of the run's own weights, which blended ones are not.
+    if state["scores"] and blend is None:
         metrics["watched"] = {**state["scores"], "words": recipe.data.val_words, "seed": recipe.data.val_seed}
     own: dict[str, Any] | None = state.get("own_words")
     if own and metrics:
