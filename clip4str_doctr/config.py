@@ -13,6 +13,7 @@ __all__ = [
     "CharTextTowerConfig",
     "ClipImageTowerConfig",
     "ConvImageTowerConfig",
+    "CrossLength",
     "CrossModal",
     "DecodeConfig",
     "DecoderConfig",
@@ -83,6 +84,7 @@ class DecoderConfig:
 
 
 CrossModal = Literal["always", "auto"]
+CrossLength = Literal["visual", "own"]
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,16 @@ class DecodeConfig:
     max_symbols: longest answer; one more row is decoded for EOS. decode_ar: draft symbol by symbol (True) or all at
     once. refine_iters: cloze passes after the draft, 0 or more. cross_modal: which words the cross branch reads and are
     refined: "always" all of them, "auto" those of which the visual branch's draft is not certain.
+    cross_length: how many rows the cross branch's draft has: "visual" as many as the visual branch's, as the reference
+    has it, "own" up to its own EOS. Where it wants a longer word, "visual" leaves its draft without an end, and
+    refining then adds letters up to `max_symbols` ("Riemannnnnnn").
     """
 
     max_symbols: int = 25
     decode_ar: bool = True
     refine_iters: int = 1
     cross_modal: CrossModal = "always"
+    cross_length: CrossLength = "visual"
 
     def __post_init__(self) -> None:
         if self.max_symbols < 1:
@@ -106,6 +112,8 @@ class DecodeConfig:
             raise ValueError(f"refine_iters must be 0 or more, got {self.refine_iters}")
         if self.cross_modal not in get_args(CrossModal):
             raise ValueError(f"cross_modal must be one of {get_args(CrossModal)}, got {self.cross_modal!r}")
+        if self.cross_length not in get_args(CrossLength):
+            raise ValueError(f"cross_length must be one of {get_args(CrossLength)}, got {self.cross_length!r}")
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ ImageTowerConfig = ClipImageTowerConfig | ConvImageTowerConfig
 TextTowerConfig = MClipTextTowerConfig | CharTextTowerConfig
 
 # Fields that came later, which files written before do not have.
-_OPTIONAL = frozenset({"cross_modal"})
+_OPTIONAL = frozenset({"cross_modal", "cross_length"})
 
 # The names that stand in config.json.
 _TOWER_KINDS: dict[str, type[Any]] = {
@@ -239,7 +247,7 @@ PRESETS: dict[str, ModelConfig] = {
         ),
         text_tower=CharTextTowerConfig(width=192, layers=2, heads=6, output_dim=192),
         decoder=DecoderConfig(width=192, heads=6, mlp_width=768),
-        decode=DecodeConfig(),
+        decode=DecodeConfig(cross_length="own"),
         preprocess=HALF_NORMALIZATION,
     ),
 }

@@ -4,7 +4,7 @@ A draft is read from the picture alone, spelled out as a caption, and read again
 then both branches re-read their own answers. It is written for clearness and stays the oracle for faster paths.
 
 A batch gives what its members give alone, which asks for two things the reference lacks: padding of captions is
-hidden, and every row keeps its own draft length S (its `rows`).
+hidden, and every row keeps its own draft length S (its `rows`, and `cross_rows` of the cross branch).
 """
 
 from collections.abc import Callable, Sequence
@@ -38,14 +38,15 @@ class Stage:
 
     Words that were left at the visual branch's draft have it in every stage, for both branches.
 
-    visual, cross: (N, L, V + 1) logits. rows: (N,) int64, how many leading rows of each word count; the rest belongs
-    to longer words of the batch. captions: the visual branch's strings, which the cross branch was shown (none when
-    unrolled, where they stay ids).
+    visual, cross: (N, L, V + 1) logits. rows, cross_rows: (N,) int64, how many leading rows of each word count, of
+    either branch; the rest belongs to longer words of the batch. captions: the visual branch's strings, which the cross
+    branch was shown (none when unrolled, where they stay ids).
     """
 
     visual: torch.Tensor
     cross: torch.Tensor
     rows: torch.Tensor
+    cross_rows: torch.Tensor
     captions: list[str]
 
 
@@ -61,7 +62,7 @@ class Reading:
 
     def answer(self, eos: int) -> torch.Tensor:
         """Final logits (N, L, V + 1) of the cross branch; rows that do not count say EOS with certainty."""
-        return close_rows(self.stages[-1].cross, self.stages[-1].rows, eos)
+        return close_rows(self.stages[-1].cross, self.stages[-1].cross_rows, eos)
 
     def visual_answer(self, eos: int) -> torch.Tensor:
         """As `answer`, of the visual branch alone."""
@@ -136,16 +137,20 @@ def _predict_and_refine(
         visual = draft_at_once(visual_decoder, image_tokens, charset, length)
         rows = torch.full_like(visual[:, 0, 0], length, dtype=torch.int64)
     captions, memory, pad = see(visual, rows)
-    cross = draft_greedy(cross_decoder, memory, charset, visual.shape[1], stop=False, memory_pad=pad)
-    stages = [Stage(visual, cross, rows, captions)]
+    if config.cross_length == "own":
+        cross = draft_greedy(cross_decoder, memory, charset, length, stop=stop, memory_pad=pad)
+        stages = [side_by_side(visual, cross, rows, rows_to_eos(cross, charset.eos), captions, charset.eos)]
+    else:
+        cross = draft_greedy(cross_decoder, memory, charset, visual.shape[1], stop=False, memory_pad=pad)
+        stages = [Stage(visual, cross, rows, rows, captions)]
 
     for _ in range(config.refine_iters):
         last = stages[-1]
         visual = refine(visual_decoder, image_tokens, last.visual, last.rows, charset, length)
         rows = torch.full_like(last.rows, length)
         captions, memory, pad = see(visual, rows)
-        cross = refine(cross_decoder, memory, last.cross, last.rows, charset, length, memory_pad=pad)
-        stages.append(Stage(visual, cross, rows, captions))
+        cross = refine(cross_decoder, memory, last.cross, last.cross_rows, charset, length, memory_pad=pad)
+        stages.append(Stage(visual, cross, rows, rows, captions))
     if certain_from is None:
         return Reading(stages)
     certain = draft_certainty(stages[0].visual, charset.eos) >= certain_from
@@ -173,6 +178,7 @@ def settle(stages: list[Stage], certain: torch.Tensor, eos: int) -> list[Stage]:
                 torch.where(certain[:, None, None], draft.visual, stage.visual),
                 torch.where(certain[:, None, None], draft.cross, stage.cross),
                 torch.where(certain, draft.rows, stage.rows),
+                torch.where(certain, draft.cross_rows, stage.cross_rows),
                 captions,
             )
         )
@@ -183,7 +189,20 @@ def at_draft(draft: Stage, length: int, eos: int) -> Stage:
     """A stage of `length` rows, not less than the draft has, in which both branches say the visual branch's draft."""
     ends = rows_to_eos(draft.visual, eos)
     said = lengthen(close_rows(draft.visual, ends, eos), length, eos)
-    return Stage(said, said, ends, draft.captions)
+    return Stage(said, said, ends, ends, draft.captions)
+
+
+def side_by_side(
+    visual: torch.Tensor,
+    cross: torch.Tensor,
+    rows: torch.Tensor,
+    cross_rows: torch.Tensor,
+    captions: list[str],
+    eos: int,
+) -> Stage:
+    """A stage of branches (N, L, V + 1) and (N, L', V + 1), the shorter one lengthened."""
+    length = max(visual.shape[1], cross.shape[1])
+    return Stage(lengthen(visual, length, eos), lengthen(cross, length, eos), rows, cross_rows, captions)
 
 
 def lengthen(logits: torch.Tensor, length: int, eos: int) -> torch.Tensor:
@@ -214,7 +233,7 @@ def draft_greedy(
 ) -> torch.Tensor:
     """Symbol by symbol: step i asks query i, having seen BOS and its own first i answers -> (N, <= steps, V + 1).
 
-    stop: end when every word has met EOS. The cross branch goes on for as many steps as the visual draft took.
+    stop: end when every word has met EOS.
     """
     ids = torch.full((memory.shape[0], 1), charset.bos, dtype=torch.int64, device=memory.device)
     logits: list[torch.Tensor] = []

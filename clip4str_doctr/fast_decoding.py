@@ -3,7 +3,8 @@
 - Keys and values of the memory are projected once per branch, those of the content stream once per symbol: in a decoder
   of one layer neither ever changes.
 - A word that has met EOS leaves the visual draft.
-- The cross branch mostly says what the visual branch said, so its draft is checked in one go instead of being spelled.
+- The cross branch mostly says what the visual branch said, so its draft is checked in one go instead of being spelled;
+  only what it says beyond that, where it may, is spelled.
 - Words of which the visual branch is certain are left at its draft, where that is asked for.
 - Of a refinement, rows behind the end of every word are left out, where nobody looks at them.
 - Every distinct caption is encoded once; a refined draft that equals the draft needs no second look at it.
@@ -29,6 +30,8 @@ from clip4str_doctr.decoding import (
     cloze_mask,
     draft_certainty,
     lengthen,
+    rows_to_eos,
+    side_by_side,
 )
 
 __all__ = ["Branch", "EncodeFn", "Memory", "ProjectingDecoder", "fast_predict_and_refine", "fast_visual_branch"]
@@ -75,7 +78,8 @@ def fast_predict_and_refine(
     branches = Branch(decoders[0], charset, length), Branch(decoders[1], charset, length)
     visual_branch, memory = branches[0], Memory(decoders[0].project_memory(image_tokens))
     visual, rows, captions = _visual_draft(visual_branch, memory, charset, config)
-    draft = Stage(visual, visual, torch.tensor(rows).to(image_tokens.device), captions)
+    ends = torch.tensor(rows).to(image_tokens.device)
+    draft = Stage(visual, visual, ends, ends, captions)
     if certain_from is None:
         return Reading(_read_on(draft, image_tokens, memory, branches, encode, config, all_rows))
 
@@ -89,7 +93,7 @@ def fast_predict_and_refine(
         longest = max(rows[number] for number in open_words)
         part = _words_of(draft, open_words, index, longest)
         read = _read_on(part, image_tokens[index], memory[index], branches, encode, config, all_rows)
-        stages = [_put(stage, words, open_words, index) for stage, words in zip(stages, read, strict=True)]
+        stages = [_put(stage, words, open_words, index, eos) for stage, words in zip(stages, read, strict=True)]
     return Reading(stages, certain)
 
 
@@ -106,35 +110,47 @@ def _read_on(
     visual_branch, cross_branch = branches
     seen = _SeenCaptions(cross_branch.decoder, image_tokens, encode)
     cross_memory = seen.memory(draft.captions)
-    stages = [replace(draft, cross=cross_branch.draft(cross_memory, draft.rows, draft.visual.argmax(-1)))]
+    stages = [_cross_draft(draft, cross_memory, cross_branch, config)]
     for _ in range(config.refine_iters):
         last = stages[-1]
         visual = visual_branch.refine(memory, last.visual, last.rows, None if all_rows else last.captions)
         captions = visual_branch.spell(visual)
         if captions != last.captions:
             cross_memory = seen.memory(captions)
-        cross = cross_branch.refine(cross_memory, last.cross, last.rows, None if all_rows else captions)
-        rows = max(visual.shape[1], cross.shape[1])
-        visual, cross = lengthen(visual, rows, visual_branch.eos), lengthen(cross, rows, visual_branch.eos)
-        stages.append(Stage(visual, cross, torch.full_like(draft.rows, rows), captions))
+        cross = cross_branch.refine(cross_memory, last.cross, last.cross_rows, None if all_rows else captions)
+        rows = torch.full_like(draft.rows, max(visual.shape[1], cross.shape[1]))
+        stages.append(side_by_side(visual, cross, rows, rows, captions, visual_branch.eos))
     return stages
+
+
+def _cross_draft(draft: Stage, memory: "Memory", branch: "Branch", config: DecodeConfig) -> Stage:
+    """The visual branch's draft -> both branches' drafts."""
+    guess = draft.visual.argmax(-1)
+    if config.cross_length == "visual":
+        return replace(draft, cross=branch.draft(memory, guess, draft.rows))
+    cross = branch.draft_on(memory, branch.draft(memory, guess))
+    rows = rows_to_eos(cross, branch.eos)
+    return side_by_side(draft.visual, cross, draft.rows, rows, draft.captions, branch.eos)
 
 
 def _words_of(stage: Stage, numbers: list[int], index: torch.Tensor, length: int) -> Stage:
     """Some words of a stage, by their numbers, here and on the device, and the first `length` of its rows."""
     captions = [stage.captions[number] for number in numbers]
-    return Stage(stage.visual[index, :length], stage.cross[index, :length], stage.rows[index], captions)
+    visual, cross = stage.visual[index, :length], stage.cross[index, :length]
+    return Stage(visual, cross, stage.rows[index], stage.cross_rows[index], captions)
 
 
-def _put(stage: Stage, words: Stage, numbers: list[int], index: torch.Tensor) -> Stage:
-    """The stage with other words in the place of those of these numbers; they may have fewer rows."""
+def _put(stage: Stage, words: Stage, numbers: list[int], index: torch.Tensor, eos: int) -> Stage:
+    """The stage with other words in the place of those of these numbers; they may have fewer rows, or more."""
+    length = max(stage.visual.shape[1], words.visual.shape[1])
     captions = list(stage.captions)
     for number, caption in zip(numbers, words.captions, strict=True):
         captions[number] = caption
     return Stage(
-        _put_rows(stage.visual, words.visual, index),
-        _put_rows(stage.cross, words.cross, index),
+        _put_rows(lengthen(stage.visual, length, eos), words.visual, index),
+        _put_rows(lengthen(stage.cross, length, eos), words.cross, index),
         stage.rows.index_copy(0, index, words.rows),
+        stage.cross_rows.index_copy(0, index, words.cross_rows),
         captions,
     )
 
@@ -227,12 +243,31 @@ class Branch:
 
     def draft_to_eos(self, memory: Memory) -> torch.Tensor:
         """Symbol by symbol until every word has met EOS -> (N, length, V + 1)."""
+        return self._spell_out(memory, self._begin(memory), 0)
+
+    def draft_on(self, memory: Memory, draft: torch.Tensor) -> torch.Tensor:
+        """A draft (N, L, V + 1) -> (N, L' >= L, V + 1), with the words that have no EOS there spelled on to theirs."""
+        ids, first = draft.argmax(-1), draft.shape[1]
+        left = (~(ids == self.eos).any(dim=1)).nonzero()[:, 0]
+        if len(left) == 0 or first == self._length:
+            return draft
+        begun = torch.cat([self._bos(len(left), ids.device), ids[left]], dim=1)
+        added = self._spell_out(memory[left], self.decoder.project_content(begun), first)[:, first:]
+        added = added[:, : int(rows_to_eos(added, self.eos).max())]
+        end = lengthen(draft, first + added.shape[1], self.eos)[:, first:]
+        return torch.cat([draft, end.index_copy(0, left, added)], dim=1)
+
+    def _spell_out(self, memory: Memory, content: torch.Tensor, first: int) -> torch.Tensor:
+        """Step by step from step `first` on, content (N, first + 1, 2 d) being there, to EOS -> (N, length, V + 1).
+
+        Rows before `first` say EOS.
+        """
         count, device = memory.projected.shape[0], memory.projected.device
         patience = _STEPS_BETWEEN_QUESTIONS.get(device.type, _STEPS_BETWEEN_QUESTIONS_ELSEWHERE)
-        content, out = self._begin(memory), None
+        out: torch.Tensor | None = None
         ended = torch.zeros(count, dtype=torch.bool, device=device)
         words: torch.Tensor | None = None
-        for step in range(self._length):
+        for step in range(first, self._length):
             logits = self._ask(slice(step, step + 1), content, memory)
             out = self._closed(count, logits[0, 0]) if out is None else out
             out[slice(None) if words is None else words, step] = logits[:, 0]
@@ -240,7 +275,7 @@ class Branch:
             if step + 1 == self._length:
                 break
             ended = ended | (ids[:, 0] == self._charset.eos)
-            if (step + 1) % patience == 0:
+            if (step + 1 - first) % patience == 0:
                 left = (~ended).nonzero()[:, 0]
                 if len(left) == 0:
                     break
@@ -256,12 +291,13 @@ class Branch:
         """All queries together, each having seen BOS only -> (N, length, V + 1)."""
         return self._ask(slice(self._length), self._begin(memory), memory)
 
-    def draft(self, memory: Memory, rows: torch.Tensor, guess: torch.Tensor) -> torch.Tensor:
-        """What `rows` (N,) greedy steps give, found without taking them one by one -> (N, L, V + 1).
+    def draft(self, memory: Memory, guess: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """What L greedy steps give, found without taking them one by one -> (N, L, V + 1).
 
-        guess: (N, L) ids, L the longest word's rows. All steps are taken at once with the guess as context, and again
-        with their own answers, until they repeat themselves: then every step has seen the answers before it. The first
-        k + 1 answers are right after k rounds whatever the guess, and one round is enough if it was right.
+        guess: (N, L) ids. rows: (N,) how many steps of each word matter; None: those up to its EOS. All steps are taken
+        at once with the guess as context, and again with their own answers, until they repeat themselves: then every
+        step has seen the answers before it. The first k + 1 answers are right after k rounds whatever the guess, and
+        one round is enough if it was right.
         """
         count, length = guess.shape
         step = torch.arange(length, device=guess.device)
@@ -274,11 +310,13 @@ class Branch:
             out = logits if out is None else out.index_copy(0, words, logits)
             answers = logits.argmax(-1)
             # The last answer of a word is no context of its own.
-            open_steps = (answers != guess) & (step < rows[:, None] - 1)
+            ends = rows_to_eos(logits, self.eos) if rows is None else rows
+            open_steps = (answers != guess) & (step < ends[:, None] - 1)
             left = open_steps.any(dim=1).nonzero()[:, 0]
             if len(left) == 0:
                 break
-            words, memory, guess, rows = words[left], memory[left], answers[left], rows[left]
+            words, memory, guess = words[left], memory[left], answers[left]
+            rows = None if rows is None else rows[left]
         assert out is not None
         return out
 

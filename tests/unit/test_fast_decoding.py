@@ -5,6 +5,7 @@ import pickle
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from golden_weights import CHECKPOINT, M_CLIP
 
 from clip4str_doctr import CLIP4STR, load_model
 from clip4str_doctr.caption_cache import CaptionCache, WeightState
+from clip4str_doctr.config import CrossLength, CrossModal, DecodeConfig
 from clip4str_doctr.decoding import Reading, Stage, draft_certainty
 from clip4str_doctr.modeling.text_tower import CharTextTower, MClipTextTower, TextTower
 from clip4str_doctr.preprocess import Preprocess
@@ -56,18 +58,24 @@ def difference(plain: Reading, fast: Reading) -> float:
     worst = 0.0
     for one, other in zip(plain.stages, fast.stages, strict=True):
         assert one.captions == other.captions and torch.equal(one.rows, other.rows)
-        for ours, theirs in ((one.visual, other.visual), (one.cross, other.cross)):
+        assert torch.equal(one.cross_rows, other.cross_rows)
+        for ours, theirs, rows in ((one.visual, other.visual, one.rows), (one.cross, other.cross, one.cross_rows)):
+            longest = int(rows.max())  # a word that was left at its draft may have had more rows
+            ours, theirs = ours[:, :longest], theirs[:, :longest]
             assert ours.shape == theirs.shape
-            counts = torch.arange(ours.shape[1]) < one.rows[:, None]
+            counts = torch.arange(longest) < rows[:, None]
             assert torch.equal(ours.argmax(-1)[counts], theirs.argmax(-1)[counts])
             worst = max(worst, float((ours - theirs)[counts].detach().abs().max()))
     return worst
 
 
+@pytest.mark.parametrize("cross_length", ["visual", "own"])
 @pytest.mark.parametrize(("decode_ar", "refine_iters"), MODES)
-def test_as_the_plain_algorithm(model_and_pixels: Any, decode_ar: bool, refine_iters: int) -> None:
+def test_as_the_plain_algorithm(
+    model_and_pixels: Any, decode_ar: bool, refine_iters: int, cross_length: CrossLength
+) -> None:
     model, pixels = model_and_pixels
-    model.config = model.config.with_decode(decode_ar, refine_iters)
+    model.config = replace(model.config, decode=DecodeConfig(25, decode_ar, refine_iters, cross_length=cross_length))
     model.text_tower.cache.clear()
     shuffled = pixels[random.Random(refine_iters).sample(range(len(pixels)), len(pixels))]
     lengths: set[int] = set()
@@ -130,6 +138,30 @@ def spelled(model: CLIP4STR, ids: torch.Tensor) -> str:
     return model.charset.decode(ids.tolist())
 
 
+@pytest.mark.parametrize("cross_modal", ["always", "auto"])
+def test_a_cross_branch_that_goes_on(cross_modal: CrossModal) -> None:
+    """Where it wants longer words than the visual branch, its draft gets an end of its own, or the longest word's."""
+    model = load_model(EMBEDDED)
+    crops = [Renderer("clean", "val", 29).sample(index)[0] for index in range(12)]
+    pixels = Preprocess(model.config.image_tower.image_size, model.config.preprocess)(crops)
+    with torch.no_grad():
+        model.cross_decoder.head.bias[model.charset.eos] -= 9
+    for cross_length in ("own", "visual"):
+        decode = DecodeConfig(25, refine_iters=1, cross_modal=cross_modal, cross_length=cross_length)
+        model.config = replace(model.config, decode=decode)
+        plain, fast = readings(model, pixels)
+        assert difference(plain, fast) < 2e-5
+        longer = fast.stages[0].cross_rows > fast.stages[0].rows
+        assert bool(longer.any()) == (cross_length == "own")
+        if cross_length == "own":
+            # Some go on, some do not: of the former, no row is left out.
+            assert int(fast.stages[0].cross_rows.max()) > int(fast.stages[0].rows.max())
+            assert cross_modal == "always" or not longer.all()
+            alone = model.read(pixels[longer][:1])
+            own = int(fast.stages[0].cross_rows[longer][0])
+            assert alone.stages[0].cross_rows.tolist() == [own]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_in_half_precision(dtype: torch.dtype) -> None:
     model = load_model(EMBEDDED).to(dtype)
@@ -150,8 +182,10 @@ def test_on_a_gpu() -> None:
     crops = [Renderer("clean", "val", 37).sample(index)[0] for index in range(32)]
     pixels = Preprocess(model.config.image_tower.image_size, model.config.preprocess)(crops).cuda()
     plain, fast = (
-        Reading([Stage(s.visual.cpu(), s.cross.cpu(), s.rows.cpu(), s.captions) for s in reading.stages])
-        for reading in readings(model, pixels)
+        Reading(
+            [Stage(*(part.cpu() for part in (s.visual, s.cross, s.rows, s.cross_rows)), s.captions) for s in one.stages]
+        )
+        for one in readings(model, pixels)
     )
     assert difference(plain, fast) < 2e-4
 
@@ -166,8 +200,8 @@ def test_a_wrong_guess_costs_rounds_and_changes_nothing(model_and_pixels: Any) -
         branch = Branch(model.cross_decoder, model.charset, 26)
         rows = torch.tensor([26, 1, 2, 9, 26, 4])
         nonsense = torch.randint(0, model.charset.eos, (6, 26), generator=torch.Generator().manual_seed(1))
-        first = branch.draft(memory, rows, nonsense)
-        again = branch.draft(memory, rows, first.argmax(-1))
+        first = branch.draft(memory, nonsense, rows)
+        again = branch.draft(memory, first.argmax(-1), rows)
     counts = torch.arange(26) < rows[:, None]
     torch.testing.assert_close(first[counts], again[counts], atol=2e-5, rtol=0)
 

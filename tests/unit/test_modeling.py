@@ -13,6 +13,7 @@ from clip4str_doctr.config import (
     CharTextTowerConfig,
     ClipImageTowerConfig,
     ConvImageTowerConfig,
+    CrossLength,
     DecodeConfig,
     DecoderConfig,
     MClipTextTowerConfig,
@@ -139,14 +140,15 @@ def test_training_needs_labels_that_the_model_can_write() -> None:
     assert without == []
 
 
+@pytest.mark.parametrize("cross_length", ["visual", "own"])
 @pytest.mark.parametrize("decode_ar", [True, False])
 @pytest.mark.parametrize("refine_iters", [0, 1, 2])
-def test_batch_mates_change_nothing(decode_ar: bool, refine_iters: int) -> None:
+def test_batch_mates_change_nothing(decode_ar: bool, refine_iters: int, cross_length: CrossLength) -> None:
     model = micro_model()
     # A bias towards EOS: drafts of many lengths, so that each row's own S matters.
     with torch.no_grad():
         model.visual_decoder.head.bias[model.charset.eos] += 5
-    model.config = replace(MICRO, decode=DecodeConfig(25, decode_ar, refine_iters))
+    model.config = replace(MICRO, decode=DecodeConfig(25, decode_ar, refine_iters, cross_length=cross_length))
     pixels = random_pixels(24)
     with torch.inference_mode():
         together = model(pixels)["preds"]
