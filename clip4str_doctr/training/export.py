@@ -39,7 +39,7 @@ def export(
     training: what else to say of the run.
     blend: a weights folder of the same dimensions, usually what the run started from, to make up `blend_share`, 0..1,
     of every weight (WiSE-FT, arXiv:2109.01903): what the run forgot is kept, what it learned mostly is, too.
-    Raises ValueError for a share outside 0..1 and for weights of other dimensions.
+    Raises ValueError for a share outside 0..1 and for weights of other dimensions or another alphabet.
     """
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     config, recipe = model_config_from_dict(state["config"]), recipe_from_dict(state["recipe"])
@@ -95,8 +95,10 @@ def _blend(model: CLIP4STR, folder: str | Path, share: float) -> dict[str, Any]:
     """Move every weight of `model` by `share` of the way to those of the folder -> what the card says of it."""
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"blend_share must be in 0..1, got {share}")
-    other = load_model(folder).float().state_dict()
-    own = model.state_dict()
+    theirs = load_model(folder)
+    if theirs.config.symbols != model.config.symbols:
+        raise ValueError(f"weights to blend must have the run's alphabet, in its order; {folder} has another")
+    own, other = model.state_dict(), theirs.float().state_dict()
     shapes, others = ({name: one.shape for name, one in weights.items()} for weights in (own, other))
     if shapes != others:
         differing = sorted(name for name in {*shapes, *others} if shapes.get(name) != others.get(name))
