@@ -75,6 +75,11 @@ class Face:
     def for_signs(self) -> bool:
         return self.family in SIGN_FAMILIES
 
+    @property
+    def held_out(self) -> bool:
+        """Whether no training sample is drawn with it: what is new in the renderer leaves the frozen suites alone."""
+        return self.family in VAL_FAMILIES
+
 
 def family_files(package: str) -> list[str]:
     """Paths of the font files that an installed package brings; empty if it is not installed."""

@@ -28,15 +28,16 @@ class Hand:
         return load_face(self.face, self.size)
 
 
-def choose_hand(rng: np.random.Generator, face: Face, size: int, drawn_share: float = 0.08) -> Hand:
+def choose_hand(rng: np.random.Generator, face: Face, size: int) -> Hand:
     """Spacing and jitter as on signs; marks are drawn where the face has none, and sometimes elsewhere."""
     spacing, jitter = 0.0, 0.0
     if rng.random() < 0.15:
         spacing = size * (0.3 * rng.random() ** 1.5 if rng.random() < 0.75 else -0.06 * rng.random())
     if rng.random() < 0.06:
         jitter = size * 0.08 * rng.random()
-    drawn = face.drawn_marks or rng.random() < drawn_share
-    return Hand(face, size, spacing, jitter, mark_style(rng, stem(load_face(face, size))) if drawn else None)
+    drawn = face.drawn_marks or rng.random() < (0.08 if face.held_out else 0.14)
+    marks = mark_style(rng, stem(load_face(face, size)), bowed=not face.held_out) if drawn else None
+    return Hand(face, size, spacing, jitter, marks)
 
 
 @dataclass(frozen=True)

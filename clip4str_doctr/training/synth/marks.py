@@ -25,7 +25,8 @@ class MarkStyle:
     """How one painter makes marks; lengths in shares of the em.
 
     thick: of strokes. width, height: of a mark. gap: between letter and mark. taper: how much thinner a wedge's foot
-    is, 0..1. beside: the tone stands beside the circumflex, not over it. square: dots have corners.
+    is, 0..1. beside: the tone stands beside the circumflex, not over it. square: dots have corners. bow: how far the
+    middle of a wedge swings out, in shares of its length: outward as an apostrophe does, inward below 0; 0 is straight.
     """
 
     thick: float
@@ -35,17 +36,21 @@ class MarkStyle:
     taper: float
     beside: bool
     square: bool
+    bow: float
 
 
-def mark_style(rng: np.random.Generator, thick: float) -> MarkStyle:
-    """thick: of the letters' stems, in shares of the em."""
+def mark_style(rng: np.random.Generator, thick: float, *, bowed: bool) -> MarkStyle:
+    """thick: of the letters' stems, in shares of the em. bowed: whether acutes and graves may be bowed like commas."""
     thick = min(max(thick * (0.55 + 0.5 * rng.random()), 0.035), 0.16)
     width = 0.26 + 0.12 * rng.random() + 0.6 * thick
     gap = 0.015 + 0.07 * rng.random()
     taper = 0.8 * rng.random() if rng.random() < 0.6 else 0.0
-    return MarkStyle(
-        thick, width, 0.11 + 0.07 * rng.random() + 0.4 * thick, gap, taper, rng.random() < 0.6, rng.random() < 0.3
-    )
+    height = 0.11 + 0.07 * rng.random() + 0.4 * thick
+    beside, square = rng.random() < 0.6, rng.random() < 0.3
+    bow = 0.0
+    if bowed and rng.random() < 0.45:
+        bow = (0.1 + 0.3 * rng.random()) * (1.0 if rng.random() < 0.8 else -0.6)
+    return MarkStyle(thick, width, height, gap, taper, beside, square, bow)
 
 
 def plain_letters(text: str) -> tuple[str, list[str]]:
@@ -114,8 +119,7 @@ def _tone(
 ) -> None:
     """Acute and grave are wedges, tilde and hook are strokes. at: middle of the mark's foot."""
     if tone in (_ACUTE, _GRAVE):
-        run, foot, head = 0.3 * width, thick * (1 - style.taper) / 2, thick * (1 + 0.4 * style.taper) / 2
-        wedge = np.array([[-run - foot, 0.0], [-run + foot, 0.0], [run + head, -height], [run - head, -height]])
+        wedge = _bowed_wedge(width, height, thick, style) if style.bow else _wedge(width, height, thick, style)
         if tone == _GRAVE:
             wedge[:, 0] *= -1
         _fill(ink, wedge + at)
@@ -129,6 +133,27 @@ def _tone(
         radius = 0.36 * height
         arc = np.stack([radius * 0.95 * np.cos(turn), -height + radius + radius * np.sin(turn)], axis=1)
         _stroke(ink, np.vstack([arc, [[-0.05 * height, 0.0]]]) + at, thick * 0.75)
+
+
+def _wedge(width: float, height: float, thick: float, style: MarkStyle) -> Points:
+    """An acute, cut straight at both ends."""
+    run, foot, head = 0.3 * width, thick * (1 - style.taper) / 2, thick * (1 + 0.4 * style.taper) / 2
+    return np.array([[-run - foot, 0.0], [-run + foot, 0.0], [run + head, -height], [run - head, -height]])
+
+
+def _bowed_wedge(width: float, height: float, thick: float, style: MarkStyle) -> Points:
+    """An acute as a comma or a bean: a steep arc, fat and round, mostly thinner at its foot."""
+    height = 1.25 * height
+    along = np.linspace(0.0, 1.0, 9)
+    run = 0.16 * width
+    axis = np.stack([run * (2 * along - 1), -height * along], axis=1)
+    axis += 4 * style.bow * (along * (1 - along))[:, None] * np.array([height, 2 * run])
+    across = np.gradient(axis, axis=0)[:, ::-1] * (-1.0, 1.0)
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    round_ends = np.sqrt(1 - (2 * along - 1) ** 4 * 0.75)
+    half = 0.62 * thick * (1 - style.taper * 0.7 * (1 - along)) * round_ends
+    sides = across * half[:, None]
+    return np.vstack([axis + sides, (axis - sides)[::-1]])
 
 
 def _circumflex(width: float, height: float) -> Points:

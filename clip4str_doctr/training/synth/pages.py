@@ -115,7 +115,7 @@ def _with_marks(
     spacing: float,
 ) -> Image.Image:
     font, ink = setting.font, pixels_of(image)
-    style = mark_style(rng, stem(font))
+    style = mark_style(rng, stem(font), bowed=not setting.face.held_out)
     for count, (symbol, on) in enumerate(zip(text, marks, strict=True)):
         if on:
             x = at[0] + font.getlength(text[:count]) + spacing * count
