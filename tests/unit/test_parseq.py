@@ -28,7 +28,8 @@ def parseq_recipe(**run: Any) -> Any:
 
 
 def test_the_baseline_differs_by_its_reader_only() -> None:
-    ours, theirs = (load_recipe(CONFIGS / f"{name}.yaml") for name in ("clip4str_vn_tiny", "parseq_tiny"))
+    names = ("clip4str_vn_tiny_beside_parseq", "parseq_tiny")
+    ours, theirs = (load_recipe(CONFIGS / f"{name}.yaml") for name in names)
     assert theirs.model == replace(ours.model, reader="parseq")
     assert (theirs.data, theirs.optim, theirs.schedule, theirs.run) == (ours.data, ours.optim, ours.schedule, ours.run)
     ctc = ("ctc_weight", "ctc_weight_end", "ctc_rows", "ctc_steps_per_column")
