@@ -224,7 +224,7 @@ def test_export_blends_with_other_weights(tmp_path: Path, one_thread: None) -> N
     torch.testing.assert_close(blend[name], wanted, atol=1e-3, rtol=1e-3)  # all three are float16
     with pytest.raises(ValueError, match=r"0\.\.1, got 1\.5"):
         export(tmp_path / loop.CHECKPOINT, tmp_path / "none", blend=tmp_path / "other", blend_share=1.5)
-    with pytest.raises(ValueError, match="must have the run's dimensions"):
+    with pytest.raises(ValueError, match="must have the run's alphabet"):
         export(
             tmp_path / loop.CHECKPOINT,
             tmp_path / "none",
