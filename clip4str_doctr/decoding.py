@@ -139,7 +139,9 @@ def _predict_and_refine(
     captions, memory, pad = see(visual, rows)
     if config.cross_length == "own":
         cross = draft_greedy(cross_decoder, memory, charset, length, stop=stop, memory_pad=pad)
-        stages = [side_by_side(visual, cross, rows, rows_to_eos(cross, charset.eos), captions, charset.eos)]
+        if stop:  # otherwise both are as long as can be
+            visual, cross = side_by_side(visual, cross, charset.eos)
+        stages = [Stage(visual, cross, rows, rows_to_eos(cross, charset.eos), captions)]
     else:
         cross = draft_greedy(cross_decoder, memory, charset, visual.shape[1], stop=False, memory_pad=pad)
         stages = [Stage(visual, cross, rows, rows, captions)]
@@ -192,17 +194,10 @@ def at_draft(draft: Stage, length: int, eos: int) -> Stage:
     return Stage(said, said, ends, ends, draft.captions)
 
 
-def side_by_side(
-    visual: torch.Tensor,
-    cross: torch.Tensor,
-    rows: torch.Tensor,
-    cross_rows: torch.Tensor,
-    captions: list[str],
-    eos: int,
-) -> Stage:
-    """A stage of branches (N, L, V + 1) and (N, L', V + 1), the shorter one lengthened."""
+def side_by_side(visual: torch.Tensor, cross: torch.Tensor, eos: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Branches (N, L, V + 1) and (N, L', V + 1) -> the same, the shorter one lengthened."""
     length = max(visual.shape[1], cross.shape[1])
-    return Stage(lengthen(visual, length, eos), lengthen(cross, length, eos), rows, cross_rows, captions)
+    return lengthen(visual, length, eos), lengthen(cross, length, eos)
 
 
 def lengthen(logits: torch.Tensor, length: int, eos: int) -> torch.Tensor:

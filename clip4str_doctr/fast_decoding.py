@@ -119,7 +119,7 @@ def _read_on(
             cross_memory = seen.memory(captions)
         cross = cross_branch.refine(cross_memory, last.cross, last.cross_rows, None if all_rows else captions)
         rows = torch.full_like(draft.rows, max(visual.shape[1], cross.shape[1]))
-        stages.append(side_by_side(visual, cross, rows, rows, captions, visual_branch.eos))
+        stages.append(Stage(*side_by_side(visual, cross, visual_branch.eos), rows, rows, captions))
     return stages
 
 
@@ -130,7 +130,7 @@ def _cross_draft(draft: Stage, memory: "Memory", branch: "Branch", config: Decod
         return replace(draft, cross=branch.draft(memory, guess, draft.rows))
     cross = branch.draft_on(memory, branch.draft(memory, guess))
     rows = rows_to_eos(cross, branch.eos)
-    return side_by_side(draft.visual, cross, draft.rows, rows, draft.captions, branch.eos)
+    return Stage(*side_by_side(draft.visual, cross, branch.eos), draft.rows, rows, draft.captions)
 
 
 def _words_of(stage: Stage, numbers: list[int], index: torch.Tensor, length: int) -> Stage:
