@@ -37,7 +37,7 @@ from clip4str_doctr.plugin import recognition_predictor_of
 from clip4str_doctr.postprocess import PostProcessor
 from clip4str_doctr.preprocess import Preprocess
 
-__all__ = ["main", "measure"]
+__all__ = ["BATCHES", "FULL_SIZE_EVERY", "Stream", "cpu_name", "main", "measure", "place_of", "predictor_case"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,11 +78,11 @@ def _turns(arch: str, batch: int) -> int:
     return BATCHES_OF_ONE.get(arch, 16) if batch == 1 else 1
 
 
-def _place(batch: int) -> int:
+def place_of(batch: int) -> int:
     return {1: 0, 8: 16, 32: 24}[batch]
 
 
-def _predictor_case(
+def predictor_case(
     arch: str,
     mode: str,
     batch: int,
@@ -96,7 +96,7 @@ def _predictor_case(
     device = next(predictor.model.parameters()).device
 
     def read(number: int) -> tuple[float, int]:
-        words, crops = stream.part(number, _place(batch), batch * _turns(arch, batch))
+        words, crops = stream.part(number, place_of(batch), batch * _turns(arch, batch))
         seconds = 0.0
         with _mode(predictor.model, mode, cache):
             for start in range(0, len(crops), batch):
@@ -135,7 +135,7 @@ def _tower_case(arch: str, model: CLIP4STR, batch: int, stream: Stream, every: i
 
     @torch.inference_mode()
     def read(number: int) -> tuple[float, int]:
-        _, crops = stream.part(number, _place(batch), batch * _turns(arch, batch))
+        _, crops = stream.part(number, place_of(batch), batch * _turns(arch, batch))
         pixels = torch.split(preprocess(crops).to(device), batch)
         began = clock(device)
         for part in pixels:
@@ -169,7 +169,7 @@ def _our_cases(
         predictor = recognition_predictor_of(model, batch_size=batch)
         cases.append(_tower_case(arch, model, batch, stream, every))
         for mode in MODES[arch]:
-            cases.append(_predictor_case(arch, mode, batch, stream, predictor, before, every, caches[mode]))
+            cases.append(predictor_case(arch, mode, batch, stream, predictor, before, every, caches[mode]))
     return cases, model
 
 
@@ -204,7 +204,7 @@ def _peer_cases(stream: Stream, device: torch.device, batches: Sequence[int]) ->
     for name in PEERS:
         predictor = recognition_predictor(name, pretrained=False, pretrained_backbone=False).to(device)
         before = _EndsInTime(predictor.model).dictate if name == "parseq" else _nothing_to_say
-        cases += [_predictor_case(name, "docTR", batch, stream, predictor, before, 1) for batch in batches]
+        cases += [predictor_case(name, "docTR", batch, stream, predictor, before, 1) for batch in batches]
     return cases
 
 
@@ -240,7 +240,7 @@ def measure(
 ) -> dict[str, Any]:
     """Everything but what needs processes of its own; see the module."""
     logger.info("rendering")
-    stream = Stream(rounds + 1 + max(STAGE_ROUNDS.values()), _place(max(batches)) + max(max(batches), 16))
+    stream = Stream(rounds + 1 + max(STAGE_ROUNDS.values()), place_of(max(batches)) + max(max(batches), 16))
     cases = _peer_cases(stream, device, batches)
     models = []
     for arch in archs:
@@ -260,7 +260,7 @@ def measure(
             "peers": "random weights; PARSeq ends after the longest word of the batch",
             "precision": "float32",
             "rounds": rounds,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "version": __version__,
@@ -304,7 +304,7 @@ def cold_start(repeats: int) -> dict[str, float]:
     return {name: round(median(values[1:]), 3) for name, values in seconds.items()}
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

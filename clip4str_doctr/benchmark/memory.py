@@ -65,10 +65,12 @@ def archive_memory(stops: Sequence[int]) -> dict[str, dict[str, float]]:
     return figures
 
 
-def peak_memory(arch: str) -> dict[str, float]:
+def peak_memory(arch: str, dtype: torch.dtype = torch.float32) -> dict[str, float]:
     """Of this process, after a batch of 32 words; MB of 2**20 bytes."""
     model, script = (
-        scripted_model(torch.device("cpu")) if arch == "clip4str_vn" else (clip4str_vn_tiny(pretrained=True), None)
+        scripted_model(torch.device("cpu"), dtype)
+        if arch == "clip4str_vn"
+        else (clip4str_vn_tiny(pretrained=True).to(dtype), None)
     )
     words = page_words(32, seed=12)
     if script is not None:
@@ -91,9 +93,9 @@ def _resident(what: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def peak_memory_elsewhere(arch: str) -> dict[str, float]:
+def peak_memory_elsewhere(arch: str, dtype: str = "float32") -> dict[str, float]:
     """As `peak_memory`, in a process of its own, which has read nothing else."""
-    command = [sys.executable, "-m", "clip4str_doctr.benchmark.memory", "--peak", arch]
+    command = [sys.executable, "-m", "clip4str_doctr.benchmark.memory", "--peak", arch, "--dtype", dtype]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     figures: dict[str, float] = json.loads(done.stdout)
     return figures
@@ -106,11 +108,19 @@ def main() -> None:
         "--crops", type=int, action="append", metavar="N", help="may be repeated (default: 1000, 10000)"
     )
     parser.add_argument("--peak", choices=("clip4str_vn", "clip4str_vn_tiny"), help="of one batch of 32 words, instead")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the peak's model")
     args = parser.parse_args()
     # As latency.py has it: every thread has buffers of its own.
     torch.set_num_threads(2)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    print(json.dumps(peak_memory(args.peak) if args.peak else archive_memory(args.crops or (1000, 10000)), indent=2))
+    print(
+        json.dumps(
+            peak_memory(args.peak, getattr(torch, args.dtype))
+            if args.peak
+            else archive_memory(args.crops or (1000, 10000)),
+            indent=2,
+        )
+    )
 
 
 if __name__ == "__main__":

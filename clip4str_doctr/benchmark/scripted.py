@@ -79,18 +79,24 @@ class Script:
         return word[:place] + self._model.vocab[int(self._rng.integers(186))] + word[place + 1 :]
 
 
-def scripted_model(device: torch.device) -> tuple[CLIP4STR, Script]:
+def scripted_model(device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[CLIP4STR, Script]:
     """`clip4str_vn` of random weights in eval mode, with XLM-R's real tokenizer, and what tells it what to read.
 
     Raises RuntimeError where the package with the tokenizer's file is not installed.
     """
     tokenizer = load_tokenizer(_tokenizer_folder())
     torch.manual_seed(0)
-    model = build_model(PRESETS["clip4str_vn"]).eval()
+    # Made in their type: the peak of memory would otherwise be that of converting them.
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        model = build_model(PRESETS["clip4str_vn"]).eval()
+    finally:
+        torch.set_default_dtype(default)
     assert isinstance(model.text_tower, MClipTextTower)
     model.text_tower.tokenizer = tokenizer
     put_to_script(model)
-    return model.to(device), Script(model)
+    return model.to(device, dtype), Script(model)
 
 
 def put_to_script(model: CLIP4STR) -> None:

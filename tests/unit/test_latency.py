@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from clip4str_doctr.benchmark import memory
+from clip4str_doctr.benchmark import memory, precision
 from clip4str_doctr.benchmark.latency import to_image_tower
 from clip4str_doctr.benchmark.page_stream import page_words, render_words
 from clip4str_doctr.benchmark.scripted import Script, put_to_script
@@ -104,3 +104,12 @@ def test_memory_is_told_at_every_stop(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 0 < one["of_that_captions_mb"] < 1 < one["resident_mb"]
     with pytest.raises(ValueError, match="1 crop or more, got 0"):
         memory.archive_memory([0])
+
+
+@pytest.mark.skipif(not fonts_installed(), reason="the rendered words need the train extra")
+def test_bfloat16_changes_few_strings() -> None:
+    figures = precision.changed_strings(("clean",), 8)
+    assert set(figures) == {"running text", "clean"}
+    for shares in figures.values():
+        assert shares["right_float32"] >= 0.75 and shares["same"] >= 0.75
+        assert abs(shares["right_float32"] - shares["right_bfloat16"]) <= 1 - shares["same"] + 1e-9
