@@ -106,7 +106,7 @@ def test_memory_is_told_at_every_stop(monkeypatch: pytest.MonkeyPatch) -> None:
         memory.archive_memory([0])
 
 
-@pytest.mark.skipif(not fonts_installed(), reason="the rendered words need the train extra")
+@pytest.mark.skipif(not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[bench]")
 def test_bfloat16_changes_few_strings() -> None:
     figures = precision.changed_strings(("clean",), 8)
     assert set(figures) == {"running text", "clean"}
