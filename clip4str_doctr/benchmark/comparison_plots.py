@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from clip4str_doctr.benchmark.comparison import ALL
 
@@ -71,8 +71,9 @@ def draw_scatter(report: Mapping[str, Any]) -> Figure:
         ylabel="words right, cased, %",
         title=f"all {report[ALL]['n']} words, with 95 % intervals",
     )
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3, which="both")
     # Names beside the points run into each other where two recognisers are alike.
     figure.legend(loc="outside right upper", fontsize=9)
