@@ -37,7 +37,17 @@ from clip4str_doctr.plugin import recognition_predictor_of
 from clip4str_doctr.postprocess import PostProcessor
 from clip4str_doctr.preprocess import Preprocess
 
-__all__ = ["BATCHES", "FULL_SIZE_EVERY", "Stream", "cpu_name", "main", "measure", "place_of", "predictor_case"]
+__all__ = [
+    "BATCHES",
+    "THREADS",
+    "Stream",
+    "cpu_name",
+    "main",
+    "measure",
+    "nothing_to_say",
+    "place_of",
+    "predictor_case",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +173,7 @@ def _our_cases(
         caches[mode].reset_info()
     model.text_tower.cache = caches["fast"]
     every = FULL_SIZE_EVERY if arch == "clip4str_vn" else 1
-    before = script.dictate if script else _nothing_to_say
+    before = script.dictate if script else nothing_to_say
     cases = []
     for batch in batches:
         predictor = recognition_predictor_of(model, batch_size=batch)
@@ -173,7 +183,7 @@ def _our_cases(
     return cases, model
 
 
-def _nothing_to_say(words: list[str]) -> None:
+def nothing_to_say(words: list[str]) -> None:
     """Models with weights read their crops."""
 
 
@@ -203,7 +213,7 @@ def _peer_cases(stream: Stream, device: torch.device, batches: Sequence[int]) ->
     cases = []
     for name in PEERS:
         predictor = recognition_predictor(name, pretrained=False, pretrained_backbone=False).to(device)
-        before = _EndsInTime(predictor.model).dictate if name == "parseq" else _nothing_to_say
+        before = _EndsInTime(predictor.model).dictate if name == "parseq" else nothing_to_say
         cases += [predictor_case(name, "docTR", batch, stream, predictor, before, 1) for batch in batches]
     return cases
 

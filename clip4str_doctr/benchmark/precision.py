@@ -1,7 +1,7 @@
-"""What bfloat16 gives and costs on this CPU: `python -m clip4str_doctr.benchmark.precision -o FILE.json`.
+"""What bfloat16 and int8 give and cost here: `python -m clip4str_doctr.benchmark.precision [--int8] -o FILE.json`.
 
-Time and peak memory of the published size, plain and fast in float32 and fast in bfloat16, over the stream of words of
-`latency`, all in turn; and how many strings of the embedded model change, whose weights are no random ones.
+Time of both models over the stream of words of `latency`, all of one model in turn: plain and fast in float32, fast in
+what is less precise; peak memory; and how many strings of the embedded model change, whose weights are no random ones.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from clip4str_doctr.benchmark.latency import (
     WORDS_BEFORE,
     Stream,
     cpu_name,
+    nothing_to_say,
     place_of,
     predictor_case,
 )
@@ -37,31 +38,46 @@ from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.plugin import recognition_predictor_of
 from clip4str_doctr.training.suites import SUITES
 
-__all__ = ["changed_strings", "main", "times"]
+__all__ = ["changed_strings", "less_precise", "main", "times"]
 
-ARCH = "clip4str_vn"
+logger = logging.getLogger(__name__)
+
+ARCHS = ("clip4str_vn", "clip4str_vn_tiny")
+DTYPES = ("float32", "bfloat16")
 # What all are compared with.
 PLAIN = "float32, plain"
-_MODES = {PLAIN: (torch.float32, "plain"), "float32": (torch.float32, "fast"), "bfloat16": (torch.bfloat16, "fast")}
 
 
-def times(rounds: int, batches: Sequence[int], words_before: int) -> list[dict[str, Any]]:
+def less_precise(model: CLIP4STR, int8: bool) -> dict[str, CLIP4STR]:
+    """Copies of a model in float32: "bfloat16" and, if asked for, "int8": the towers' linear layers quantised by
+    torchao, activations as they come. Raises ImportError where torchao is missing."""
+    copies = {"bfloat16": copy.deepcopy(model).bfloat16()}
+    if int8:
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+        copies["int8"] = copy.deepcopy(model)
+        for tower in (copies["int8"].image_tower, copies["int8"].text_tower):
+            quantize_(tower, Int8DynamicActivationInt8WeightConfig())
+    return copies
+
+
+def times(arch: str, rounds: int, batches: Sequence[int], words_before: int, int8: bool) -> list[dict[str, Any]]:
     """Milliseconds a word of every mode and batch size, and how many times as fast as `PLAIN` that is."""
-    cpu = torch.device("cpu")
     stream = Stream(rounds + 1, place_of(max(batches)) + max(max(batches), 16))
-    models: dict[torch.dtype, CLIP4STR] = {torch.float32: scripted_model(cpu)[0]}
-    models[torch.bfloat16] = copy.deepcopy(models[torch.float32]).bfloat16()
+    scripted = arch == "clip4str_vn"
+    full = scripted_model(torch.device("cpu"))[0] if scripted else clip4str_vn_tiny(pretrained=True)
     seen = list(dict.fromkeys(page_words(words_before, seed=10)))
     cases: list[Case] = []
-    for mode, (dtype, decoding) in _MODES.items():
-        model, cache = models[dtype], CaptionCache() if decoding == "fast" else CaptionCache(max_bytes=0)
+    for mode, model in {PLAIN: full, "float32": full, **less_precise(full, int8)}.items():
+        decoding, cache = ("plain", CaptionCache(max_bytes=0)) if mode == PLAIN else ("fast", CaptionCache())
         if cache.max_bytes:
             model.text_tower.cache = cache
             with torch.inference_mode():
                 model.text_tower.encode(seen)
+        before = Script(model).dictate if scripted else nothing_to_say
         for batch in batches:
             predictor = recognition_predictor_of(model, batch_size=batch)
-            case = predictor_case(ARCH, decoding, batch, stream, predictor, Script(model).dictate, 1, cache)
+            case = predictor_case(arch, decoding, batch, stream, predictor, before, 1, cache)
             case.mode = mode
             cases.append(case)
     interleave(cases, rounds)
@@ -71,29 +87,36 @@ def times(rounds: int, batches: Sequence[int], words_before: int) -> list[dict[s
     ]
 
 
-def changed_strings(suites: Sequence[str], words: int) -> dict[str, dict[str, float]]:
-    """Set of words -> shares of the embedded model's answers that stay as in float32, of all and of those that are
-    right there, and of right ones in float32 and bfloat16; "running text" is the stream that is timed."""
+def changed_strings(suites: Sequence[str], words: int, int8: bool) -> dict[str, dict[str, Any]]:
+    """Set of words -> share of right answers of the embedded model in float32, and of each that is less precise: what
+    share is right, stays the same, and stays of those that were right. "running text" is the stream that is timed."""
     model = clip4str_vn_tiny(pretrained=True)
-    halved = copy.deepcopy(model).bfloat16()
-    readers = [recognition_predictor_of(one, batch_size=32) for one in (model, halved)]
+    models = {"float32": model, **less_precise(model, int8)}
+    readers = {name: recognition_predictor_of(one, batch_size=32) for name, one in models.items()}
     text = page_words(words, seed=77)
     sets = {"running text": (render_words(text, seed=77), text)}
     for name in suites:
         suite = suite_words(name, words)
         sets[name] = suite.crops, suite.labels
-    figures = {}
+    figures: dict[str, dict[str, Any]] = {}
     for name, (crops, labels) in sets.items():
-        full, half = ([answer for answer, _ in read(crops)] for read in readers)
-        same = [one == other for one, other in zip(full, half, strict=True)]
+        answers = {kind: [answer for answer, _ in read(crops)] for kind, read in readers.items()}
+        full = answers.pop("float32")
         right = [one == label for one, label in zip(full, labels, strict=True)]
-        figures[name] = {
-            "same": round(sum(same) / len(same), 4),
-            "same_of_right": round(sum(a and b for a, b in zip(same, right, strict=True)) / max(sum(right), 1), 4),
-            "right_float32": round(sum(right) / len(right), 4),
-            "right_bfloat16": round(sum(a == b for a, b in zip(half, labels, strict=True)) / len(labels), 4),
-        }
+        figures[name] = {"right_float32": _share(right)}
+        for kind, strings in answers.items():
+            same = [one == other for one, other in zip(full, strings, strict=True)]
+            figures[name][kind] = {
+                "right": _share([one == label for one, label in zip(strings, labels, strict=True)]),
+                "same": _share(same),
+                "same_of_right": _share([stays for stays, was in zip(same, right, strict=True) if was]),
+            }
+        logger.info("%s: %s", name, figures[name])
     return figures
+
+
+def _share(true: Sequence[bool]) -> float:
+    return round(sum(true) / max(len(true), 1), 4)
 
 
 def main() -> None:
@@ -102,21 +125,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of all cases in turn (default: 5)")
     parser.add_argument("--words", type=int, default=500, help="of each suite (default: 500)")
     parser.add_argument("--words-before", type=int, default=WORDS_BEFORE, metavar="N", help="the cache has seen")
+    parser.add_argument("--int8", action="store_true", help="time that, too; needs torchao")
     parser.add_argument("-o", "--out", type=Path, required=True, help="JSON to write")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     figures = {
-        "what": f"{ARCH}, random weights that say the words; recognition_predictor(crops) to strings",
+        "what": "recognition_predictor(crops), from memory to strings; clip4str_vn: random weights that say the words",
         "cpu": cpu_name(),
         "threads": THREADS,
         "torch": torch.__version__,
         "version": __version__,
         "commit": package_commit(),
         "words_before": args.words_before,
-        "cases": times(args.rounds, BATCHES, args.words_before),
-        "peak_memory": {name: peak_memory_elsewhere(ARCH, name) for name in ("float32", "bfloat16")},
-        "strings": changed_strings(tuple(SUITES), args.words),
+        "cases": [case for arch in ARCHS for case in times(arch, args.rounds, BATCHES, args.words_before, args.int8)],
+        "peak_memory": {arch: {name: peak_memory_elsewhere(arch, name) for name in DTYPES} for arch in ARCHS},
+        "strings": changed_strings(tuple(SUITES), args.words, args.int8),
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     part = args.out.with_name(f".{args.out.name}.part")

@@ -107,9 +107,15 @@ def test_memory_is_told_at_every_stop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[bench]")
-def test_bfloat16_changes_few_strings() -> None:
-    figures = precision.changed_strings(("clean",), 8)
+@pytest.mark.parametrize("int8", [False, True])
+def test_less_precision_changes_few_strings(int8: bool) -> None:
+    if int8:
+        pytest.importorskip("torchao", reason="int8 is quantised by torchao: pip install torchao")
+    figures = precision.changed_strings(("clean",), 8, int8)
     assert set(figures) == {"running text", "clean"}
     for shares in figures.values():
-        assert shares["right_float32"] >= 0.75 and shares["same"] >= 0.75
-        assert abs(shares["right_float32"] - shares["right_bfloat16"]) <= 1 - shares["same"] + 1e-9
+        right = shares.pop("right_float32")
+        assert right >= 0.75 and set(shares) == ({"bfloat16", "int8"} if int8 else {"bfloat16"})
+        for one in shares.values():
+            assert one["same"] >= 0.75 and one["same_of_right"] >= 0.75
+            assert abs(right - one["right"]) <= 1 - one["same"] + 1e-9
