@@ -1,7 +1,8 @@
 """What bfloat16 and int8 give and cost here: `python -m clip4str_doctr.benchmark.precision [--int8] -o FILE.json`.
 
-Time of both models over the stream of words of `latency`, all of one model in turn: plain and fast in float32, fast in
-what is less precise; peak memory; and how many strings of the embedded model change, whose weights are no random ones.
+Time of both models over the stream of words of `latency`, all of one model in turn: the plain algorithm by PyTorch's own
+products in float32, as the reference computes; fast in float32, and in what is less precise; peak memory; and how many
+strings of the embedded model change, whose weights are no random ones.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from clip4str_doctr.benchmark.word_sets import suite_words
 from clip4str_doctr.caption_cache import CaptionCache
 from clip4str_doctr.factories import clip4str_vn_tiny
 from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.modeling.linear import onednn_linear
 from clip4str_doctr.plugin import recognition_predictor_of
 from clip4str_doctr.training.suites import SUITES
 
@@ -45,7 +47,7 @@ logger = logging.getLogger(__name__)
 ARCHS = ("clip4str_vn", "clip4str_vn_tiny")
 DTYPES = ("float32", "bfloat16")
 # What all are compared with.
-PLAIN = "float32, plain"
+PLAIN = "float32, plain, PyTorch's products"
 
 
 def less_precise(model: CLIP4STR, int8: bool) -> dict[str, CLIP4STR]:
@@ -79,6 +81,8 @@ def times(arch: str, rounds: int, batches: Sequence[int], words_before: int, int
             predictor = recognition_predictor_of(model, batch_size=batch)
             case = predictor_case(arch, decoding, batch, stream, predictor, before, 1, cache)
             case.mode = mode
+            if mode == PLAIN:
+                case.read = onednn_linear(False)(case.read)
             cases.append(case)
     interleave(cases, rounds)
     plain = {case.batch: median(case.milliseconds) for case in cases if case.mode == PLAIN}

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from clip4str_doctr.config import DecoderConfig
 from clip4str_doctr.modeling.layers import Attention
+from clip4str_doctr.modeling.linear import Linear, linear
 
 __all__ = ["Decoder", "Head"]
 
@@ -19,8 +20,8 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.self_attn = Attention(config.width, config.heads)
         self.cross_attn = Attention(config.width, config.heads)
-        self.linear1 = nn.Linear(config.width, config.mlp_width)
-        self.linear2 = nn.Linear(config.mlp_width, config.width)
+        self.linear1 = Linear(config.width, config.mlp_width)
+        self.linear2 = Linear(config.mlp_width, config.width)
         self.norm_q = nn.LayerNorm(config.width)
         self.norm_c = nn.LayerNorm(config.width)
         self.norm1 = nn.LayerNorm(config.width)
@@ -67,7 +68,7 @@ class Head(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., d) of any float dtype -> (..., V + 1) float32 (under autocast, what autocast says)."""
-        return F.linear(x.float(), self.weight.float(), self.bias.float())
+        return linear(x.float(), self.weight.float(), self.bias.float())
 
 
 class Decoder(nn.Module):

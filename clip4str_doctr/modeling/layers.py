@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from clip4str_doctr.modeling.linear import Linear, linear
+
 __all__ = ["Attention", "Block"]
 
 
@@ -17,7 +19,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = Linear(width, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
@@ -29,19 +31,19 @@ class Attention(nn.Module):
         """
         if query is source:
             width = query.shape[-1]
-            joined = F.linear(query, self.in_proj_weight, self.in_proj_bias)
+            joined = linear(query, self.in_proj_weight, self.in_proj_bias)
             return self.mix(joined[..., :width], joined[..., width:], hidden)
         return self.mix(self.project_query(query), self.project_source(source), hidden)
 
     def project_query(self, query: torch.Tensor) -> torch.Tensor:
         """(N, Q, d) -> (N, Q, d), what `mix` asks with."""
         width = query.shape[-1]
-        return F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
+        return linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
 
     def project_source(self, source: torch.Tensor) -> torch.Tensor:
         """(N, K, d) -> (N, K, 2 d), keys and values side by side: what a source is to all queries that come."""
         width = source.shape[-1]
-        return F.linear(source, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        return linear(source, self.in_proj_weight[width:], self.in_proj_bias[width:])
 
     def mix(self, query: torch.Tensor, source: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
         """`forward` after the projections. query: (N or 1, Q, d), source: (N, K, 2 d) -> (N, Q, d)."""
@@ -73,8 +75,8 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.self_attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.linear1 = nn.Linear(width, 4 * width)
-        self.linear2 = nn.Linear(4 * width, width)
+        self.linear1 = Linear(width, 4 * width)
+        self.linear2 = Linear(4 * width, width)
 
     def forward(self, x: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
         """x: (N, L, d) -> (N, L, d). hidden: as in `Attention`."""

@@ -11,6 +11,7 @@ from clip4str_doctr.caption_cache import CaptionCache, WeightState
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import CharTextTowerConfig, MClipTextTowerConfig, TextTowerConfig
 from clip4str_doctr.modeling.layers import Block
+from clip4str_doctr.modeling.linear import Linear, replace_linear_layers
 from clip4str_doctr.tokenizer import MClipTokenizer
 
 __all__ = ["TOKENIZER_KEY", "CharTextTower", "MClipTextTower", "TextTower", "build_text_tower"]
@@ -100,7 +101,8 @@ class MClipTextTower(TextTower):
             pad_token_id=config.pad_id,
         )
         self.transformer = XLMRobertaModel(xlm_config, add_pooling_layer=False)
-        self.linear = nn.Linear(config.width, config.output_dim)
+        replace_linear_layers(self.transformer)
+        self.linear = Linear(config.width, config.output_dim)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         """Tokenizer files go along as bytes: who has the state dict, from docTR's scripts or hub, can read with it."""
@@ -189,7 +191,7 @@ class CharTextTower(TextTower):
         self.positions = nn.Parameter(torch.empty(1, max_symbols + 3, config.width))
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
-        self.proj = nn.Linear(config.width, config.output_dim)
+        self.proj = Linear(config.width, config.output_dim)
         nn.init.trunc_normal_(self.embedding.weight, std=0.02)
         nn.init.trunc_normal_(self.positions, std=0.02)
 
