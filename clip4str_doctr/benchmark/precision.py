@@ -1,8 +1,8 @@
 """What bfloat16 and int8 give and cost here: `python -m clip4str_doctr.benchmark.precision [--int8] -o FILE.json`.
 
-Time of both models over the stream of words of `latency`, all of one model in turn: the plain algorithm by PyTorch's own
-products in float32, as the reference computes; fast in float32, and in what is less precise; peak memory; and how many
-strings of the embedded model change, whose weights are no random ones.
+Time of both models over the stream of words of `latency`, all of one model in turn: the plain algorithm by PyTorch's
+own products in float32, as the reference computes; fast in float32, and in what is less precise; peak memory; and how
+many strings of the embedded model change, whose weights are no random ones.
 """
 
 import argparse
