@@ -122,10 +122,10 @@ def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> di
         raise ValueError(f"reports of one protocol can be merged, that of {other[0]!r} is another")
     # Nothing of what was given may change with what is made of it.
     whole = {key: first[key] for key in ("kind", "protocol", "made")}
-    commands = dict.fromkeys(one["command"] for one in reports if one.get("command"))
+    commands = dict.fromkeys(line for one in reports for line in one.get("command", "").splitlines())
     specs = dict.fromkeys(spec for one in reports for spec in one.get("specs", one["models"]))
     models = {name: facts for one in reports for name, facts in one["models"].items()}
-    commits = dict.fromkeys(str(one["made"]["commit"]) for one in reports)
+    commits = dict.fromkeys(commit for one in reports for commit in str(one["made"]["commit"]).split(", "))
     whole |= {"title": title or first["title"], "command": "\n".join(commands), "specs": list(specs), "models": models}
     whole["made"] = {**first["made"], "commit": ", ".join(commits)}
     sets: dict[str, dict[str, Any]] = {}
