@@ -122,7 +122,7 @@ def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> di
         raise ValueError(f"reports of one protocol can be merged, that of {other[0]!r} is another")
     # Nothing of what was given may change with what is made of it.
     whole = {key: first[key] for key in ("kind", "protocol", "made")}
-    commands = dict.fromkeys(line for one in reports for line in one.get("command", "").splitlines())
+    commands = dict.fromkeys(line for one in reports for line in (one.get("command") or "").splitlines())
     specs = dict.fromkeys(spec for one in reports for spec in one.get("specs", one["models"]))
     models = {name: facts for one in reports for name, facts in one["models"].items()}
     commits = dict.fromkeys(commit for one in reports for commit in str(one["made"]["commit"]).split(", "))

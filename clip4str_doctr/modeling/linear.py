@@ -45,14 +45,14 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
     oneDNN's is the operator that torch.compile takes for its own graphs; it knows no gradients.
     """
     if (
-        x.numel() * weight.shape[0] >= _LEAST
+        not torch.is_grad_enabled()
         and x.device.type == "cpu"
-        and not torch.is_grad_enabled()
+        and not makes_graph()  # where sizes are symbols without truth value
+        and x.numel() * weight.shape[0] >= _LEAST
         and x.dtype == weight.dtype == torch.float32
         # Quantised weights are subclasses that know their own product.
         and type(weight) in (torch.Tensor, nn.Parameter)
         and not torch.is_autocast_enabled("cpu")
-        and not makes_graph()
         and _suits()
     ):
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
