@@ -5,7 +5,6 @@ image tower and docTR's own models. The published size has random weights that s
 """
 
 import argparse
-import json
 import logging
 import os
 import platform
@@ -25,7 +24,7 @@ from torch import nn
 from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.memory import peak_memory_elsewhere
 from clip4str_doctr.benchmark.page_stream import page_words, render_words
-from clip4str_doctr.benchmark.report import package_commit
+from clip4str_doctr.benchmark.report import package_commit, tell
 from clip4str_doctr.benchmark.scripted import MISREAD_SHARE, Script, scripted_model
 from clip4str_doctr.benchmark.timing import Case, clock, interleave, stopwatch
 from clip4str_doctr.caption_cache import CaptionCache
@@ -367,14 +366,11 @@ def main() -> None:
     figures = measure(archs, torch.device(args.device), rounds, batches, args.words_before)
     figures["peak_memory"] = {arch: peak_memory_elsewhere(arch) for arch in archs}
     figures["cold_start_seconds"] = cold_start(1 if args.quick else 5)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    for path, write in (
-        (args.out, lambda path: path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", "utf-8")),
-        (args.out.with_suffix(".png"), lambda path: draw(figures, path)),
-    ):
-        part = path.with_name(f".{path.stem}.part{path.suffix}")
-        write(part)
-        part.replace(path)
+    tell(figures, args.out)
+    picture = args.out.with_suffix(".png")
+    part = picture.with_name(f".{picture.stem}.part.png")
+    draw(figures, part)
+    part.replace(picture)
 
 
 if __name__ == "__main__":

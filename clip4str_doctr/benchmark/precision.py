@@ -7,7 +7,6 @@ many strings of the embedded model change, whose weights are no random ones.
 
 import argparse
 import copy
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from clip4str_doctr.benchmark.latency import (
 )
 from clip4str_doctr.benchmark.memory import peak_memory_elsewhere
 from clip4str_doctr.benchmark.page_stream import page_words, render_words
-from clip4str_doctr.benchmark.report import package_commit
+from clip4str_doctr.benchmark.report import package_commit, tell
 from clip4str_doctr.benchmark.scripted import Script, scripted_model
 from clip4str_doctr.benchmark.timing import Case, interleave
 from clip4str_doctr.benchmark.word_sets import suite_words
@@ -146,10 +145,7 @@ def main() -> None:
         "peak_memory": {arch: {name: peak_memory_elsewhere(arch, name) for name in DTYPES} for arch in ARCHS},
         "strings": changed_strings(tuple(SUITES), args.words, args.int8),
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    part = args.out.with_name(f".{args.out.name}.part")
-    part.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(args.out)
+    tell(figures, args.out)
 
 
 if __name__ == "__main__":

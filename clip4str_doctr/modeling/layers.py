@@ -6,7 +6,18 @@ from torch.nn import functional as F
 
 from clip4str_doctr.modeling.linear import Linear, linear
 
-__all__ = ["Attention", "Block"]
+__all__ = ["Attention", "Block", "plain_attention"]
+
+
+def plain_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Scaled dot product attention as plain products. (N or 1, heads, L, d / heads) each; hidden: as in `Attention`."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, float("-inf"))
+    mixed: torch.Tensor = scores.softmax(dim=-1) @ v
+    return mixed
 
 
 class Attention(nn.Module):
@@ -52,10 +63,7 @@ class Attention(nn.Module):
         # Plain products: for the short sequences here they train faster on CPUs than the fused kernel's backward, and
         # for a single query its start costs more than it saves.
         if torch.is_grad_enabled() or query.shape[1] == 1:
-            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-            if hidden is not None:
-                scores = scores.masked_fill(hidden, float("-inf"))
-            mixed = scores.softmax(dim=-1) @ v
+            mixed = plain_attention(q, k, v, hidden)
         else:
             q = q.expand(k.shape[0], -1, -1, -1)
             mixed = F.scaled_dot_product_attention(q, k, v, None if hidden is None else ~hidden)
