@@ -4,30 +4,18 @@ The least recently used leave first. What is kept counts for one state of the we
 """
 
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["CacheInfo", "CaptionCache", "WeightState"]
+from clip4str_doctr.weight_state import WeightState
+
+__all__ = ["CacheInfo", "CaptionCache"]
 
 # 64 MiB hold the tokens of about 5,000 captions in the published size, and of 10,000 in the small one.
 DEFAULT_BYTES = 64 * 2**20
-
-
-# Steps that optimizers have taken in this process: fused ones change weights without autograd taking notice.
-_steps = [0]
-
-
-def _count_step(*_: object) -> None:
-    _steps[0] += 1
-
-
-register_optimizer_step_post_hook(_count_step)
 
 
 class CacheInfo(NamedTuple):
@@ -43,41 +31,6 @@ class CacheInfo(NamedTuple):
     def hit_rate(self) -> float:
         """Share of the captions asked for that were there, 0..1; 0 if none was asked for."""
         return self.hits / (self.hits + self.misses) if self.hits + self.misses else 0.0
-
-
-class WeightState:
-    """What a module's tensors are at one moment, to be compared with a later one; keeps none of them alive.
-
-    Seen: tensors put in the place of others, moved, cast, or changed in place by anything that autograd keeps count of
-    (`copy_`, `load_state_dict`) or by an optimizer, and autocast. Not seen: values written through `tensor.data`.
-    """
-
-    def __init__(self, module: nn.Module, *others: object) -> None:
-        tensors = [*module.parameters(), *module.buffers()]
-        # Tensors made under inference_mode have no count of their changes.
-        self.known = not any(tensor.is_inference() for tensor in tensors)
-        self._tensors = [weakref.ref(tensor) for tensor in tensors] if self.known else []
-        device = tensors[0].device.type if tensors else "cpu"
-        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        facts = [(t.dtype, t.device, t._version, _address(t)) for t in tensors] if self.known else []
-        self._facts = (autocast, _steps[0], facts)
-        self._others = others
-
-    def same_as(self, other: "WeightState") -> bool:
-        """Whether nothing has changed between the two; an unknown state is like no other."""
-        return (
-            self.known
-            and other.known
-            and self._facts == other._facts
-            and all(mine is theirs for mine, theirs in zip(self._others, other._others, strict=True))
-            # An address may be given out again, but not while its first owner lives.
-            and all(one() is two() is not None for one, two in zip(self._tensors, other._tensors, strict=True))
-        )
-
-
-def _address(tensor: torch.Tensor) -> int:
-    # Subclasses (quantised weights) may be wrappers without memory of their own.
-    return tensor.data_ptr() if type(tensor) in (torch.Tensor, nn.Parameter) else 0
 
 
 class CaptionCache:

@@ -26,7 +26,7 @@ from clip4str_doctr.benchmark.latency import (
     place_of,
     predictor_case,
 )
-from clip4str_doctr.benchmark.memory import peak_memory_elsewhere
+from clip4str_doctr.benchmark.memory import MIXED, PRECISIONS, peak_memory_elsewhere
 from clip4str_doctr.benchmark.page_stream import page_words, render_words
 from clip4str_doctr.benchmark.report import package_commit, tell
 from clip4str_doctr.benchmark.scripted import Script, scripted_model
@@ -44,15 +44,14 @@ __all__ = ["changed_strings", "less_precise", "main", "times"]
 logger = logging.getLogger(__name__)
 
 ARCHS = ("clip4str_vn", "clip4str_vn_tiny")
-DTYPES = ("float32", "bfloat16")
 # What all are compared with.
 PLAIN = "float32, plain, PyTorch's products"
 
 
 def less_precise(model: CLIP4STR, int8: bool) -> dict[str, CLIP4STR]:
-    """Copies of a model in float32: "bfloat16" and, if asked for, "int8": the towers' linear layers quantised by
-    torchao, activations as they come. Raises ImportError where torchao is missing."""
-    copies = {"bfloat16": copy.deepcopy(model).bfloat16()}
+    """Copies of a model in float32: "bfloat16", mixed precision and, if asked for, "int8": the towers' linear layers
+    quantised by torchao, activations as they come. Raises ImportError where torchao is missing."""
+    copies = {"bfloat16": copy.deepcopy(model).bfloat16(), MIXED: copy.deepcopy(model).mixed_precision().pack()}
     if int8:
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
@@ -142,7 +141,7 @@ def main() -> None:
         "commit": package_commit(),
         "words_before": args.words_before,
         "cases": [case for arch in ARCHS for case in times(arch, args.rounds, BATCHES, args.words_before, args.int8)],
-        "peak_memory": {arch: {name: peak_memory_elsewhere(arch, name) for name in DTYPES} for arch in ARCHS},
+        "peak_memory": {arch: {name: peak_memory_elsewhere(arch, name) for name in PRECISIONS} for arch in ARCHS},
         "strings": changed_strings(tuple(SUITES), args.words, args.int8),
     }
     tell(figures, args.out)

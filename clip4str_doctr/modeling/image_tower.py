@@ -1,5 +1,6 @@
 """Pixels -> image tokens: OpenAI's CLIP ViT for the published weights, a small convolutional ViT for our own."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -10,7 +11,7 @@ from clip4str_doctr.config import ClipImageTowerConfig, ConvImageTowerConfig, Im
 from clip4str_doctr.modeling.layers import Attention, Block, plain_attention
 from clip4str_doctr.modeling.linear import Linear, linear, makes_graph, replace_linear_layers
 
-__all__ = ["ClipImageTower", "ConvImageTower", "build_image_tower"]
+__all__ = ["ClipImageTower", "ConvImageTower", "ImageTower", "build_image_tower"]
 
 
 def _check_pixels(pixels: torch.Tensor, image_size: tuple[int, int]) -> None:
@@ -55,6 +56,22 @@ class _ClipAttention(Attention):
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
 
+class _ClipMLP(nn.Sequential):
+    """open_clip's linear layer, QuickGELU and linear layer, with as few passes over what is widest as can be."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, L, d) -> (N, L, d)."""
+        if torch.is_grad_enabled():
+            out: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call]  # torch ships it so
+            return out
+        # QuickGELU, h sigmoid(1.702 h), is silu(1.702 h) / 1.702, which can be written where h was: new memory as large
+        # as that costs a CPU more than the products.
+        first, _, last = self
+        assert isinstance(first, Linear) and isinstance(last, Linear)
+        hidden = F.silu(linear(x * 1.702, first.weight, first.bias * 1.702), inplace=True)
+        return linear(hidden, last.weight, last.bias * 1.702).div_(1.702)
+
+
 class ClipImageTower(nn.Module):
     """CLIP's vision transformer, keeping all tokens (after arXiv:2305.14014, which reads characters off them)."""
 
@@ -78,7 +95,14 @@ class ClipImageTower(nn.Module):
         )
         for block in self.visual.transformer.resblocks:
             block.attn = _ClipAttention(block.attn)
+            block.mlp = _ClipMLP(OrderedDict(block.mlp.named_children()))
         replace_linear_layers(self.visual.transformer)
+
+    @property
+    def layers(self) -> nn.Module:
+        """The transformer, between embedding and projection."""
+        layers: nn.Module = self.visual.transformer
+        return layers
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """pixels: (N, 3, H, W) float, normalised -> (N, 1 + patches, output_dim), class token first.
@@ -118,6 +142,11 @@ class ConvImageTower(nn.Module):
         self.proj = Linear(config.width, config.output_dim)
         nn.init.trunc_normal_(self.positions, std=0.02)
 
+    @property
+    def layers(self) -> nn.Module:
+        """The transformer, between convolutions and projection."""
+        return self.blocks
+
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """pixels: (N, 3, H, W) float, normalised -> (N, rows * columns, output_dim), row by row.
 
@@ -145,7 +174,10 @@ def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
     ]
 
 
-def build_image_tower(config: ImageTowerConfig) -> nn.Module:
+ImageTower = ClipImageTower | ConvImageTower
+
+
+def build_image_tower(config: ImageTowerConfig) -> ImageTower:
     """The tower a config describes, with random weights."""
     if isinstance(config, ClipImageTowerConfig):
         return ClipImageTower(config)

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from clip4str_doctr.caption_cache import CaptionCache, WeightState
+from clip4str_doctr.caption_cache import CaptionCache
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import CharTextTowerConfig, MClipTextTowerConfig, TextTowerConfig
 from clip4str_doctr.modeling.layers import Block
 from clip4str_doctr.modeling.linear import Linear, replace_linear_layers
 from clip4str_doctr.tokenizer import MClipTokenizer
+from clip4str_doctr.weight_state import WeightState
 
 __all__ = ["TOKENIZER_KEY", "CharTextTower", "MClipTextTower", "TextTower", "build_text_tower"]
 

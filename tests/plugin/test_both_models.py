@@ -33,6 +33,7 @@ import clip4str_doctr
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.detection import any_detector
 from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.modeling.linear import onednn_linear
 from clip4str_doctr.preprocess import Preprocess
 
 Crops = list[npt.NDArray[np.uint8]]
@@ -271,6 +272,41 @@ def test_half_precision(dtype: torch.dtype, model: CLIP4STR, crops: Crops) -> No
     assert out["out_map"].dtype == torch.float32 and out["out_map"].isfinite().all() and out["loss"].isfinite()
     read, expected = texts(half, crops[:8]), texts(model, crops[:8])
     assert sum(one == other for one, other in zip(read, expected, strict=True)) >= 7, (read, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision(dtype: torch.dtype, model: CLIP4STR, crops: Crops) -> None:
+    mixed = copy.deepcopy(model).mixed_precision(dtype)
+    pixels = pixels_of(model, crops[:8])
+    with torch.no_grad():
+        tokens, expected = mixed.image_tower(pixels), model.image_tower(pixels)
+        assert tokens.dtype == torch.float32 and {one.dtype for one in mixed.text_tower.encode(["phở"])} == {dtype}
+    assert 0 < float((tokens - expected).norm()) < 0.02 * float(expected.norm())
+    out = mixed(pixels, target=["a"] * 8, return_model_output=True)
+    assert out["out_map"].dtype == torch.float32 and out["loss"].isfinite()
+    read, answers = texts(mixed, crops[:8]), texts(model, crops[:8])
+    assert sum(one == other for one, other in zip(read, answers, strict=True)) >= 7, (read, answers)
+    assert {one.dtype for one in mixed.float().parameters()} == {torch.float32}
+    with pytest.raises(ValueError, match=r"bfloat16 or torch\.float16, got torch\.float32"):
+        mixed.mixed_precision(torch.float32)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_packed(mixed: bool, model: CLIP4STR, crops: Crops) -> None:
+    """The same answers, from threads, too, and from copies and pickles of what is packed."""
+    plain = copy.deepcopy(model)
+    plain = plain.mixed_precision() if mixed else plain
+    packed = copy.deepcopy(plain).pack()
+    pixels = pixels_of(model, crops)
+    with torch.no_grad(), onednn_linear(True):
+        expected = plain(pixels, return_model_output=True)["out_map"]
+        for again in (packed, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+            assert torch.equal(again(pixels, return_model_output=True)["out_map"], expected)
+        one = packed.image_tower(pixels)
+        # Modes are a thread's own; recognition_predictor sets this one.
+        read = torch.inference_mode()(packed.image_tower)
+        with ThreadPoolExecutor(4) as pool:
+            assert all(torch.equal(other, one) for other in pool.map(read, [pixels] * 8))
 
 
 def test_compiled(model: CLIP4STR, crops: Crops, answers: list[str]) -> None:

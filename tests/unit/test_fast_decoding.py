@@ -14,12 +14,13 @@ import torch
 from golden_weights import CHECKPOINT, M_CLIP
 
 from clip4str_doctr import CLIP4STR, load_model
-from clip4str_doctr.caption_cache import CaptionCache, WeightState
+from clip4str_doctr.caption_cache import CaptionCache
 from clip4str_doctr.config import CrossLength, CrossModal, DecodeConfig
 from clip4str_doctr.decoding import Reading, Stage, draft_certainty
 from clip4str_doctr.modeling.text_tower import CharTextTower, MClipTextTower, TextTower
 from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training.synth import Renderer
+from clip4str_doctr.weight_state import WeightState
 
 MODES = [(decode_ar, refine_iters) for decode_ar in (True, False) for refine_iters in (0, 1, 2)]
 EMBEDDED = Path(__file__).parents[2] / "pretrained" / "clip4str_vn_tiny"

@@ -15,7 +15,7 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 
 # From the ground up: a room may import, when it is imported itself, from its own floor and those before it.
 FLOORS = (
-    ("charset", "eager"),
+    ("charset", "eager", "weight_state"),
     ("config",),
     (
         "preprocess",

@@ -1,5 +1,8 @@
 """Linear layers by oneDNN: the same answers, and only where they may be."""
 
+import copy
+import gc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,11 +11,22 @@ from torch import nn
 
 from clip4str_doctr.modeling import linear as module
 from clip4str_doctr.modeling.image_tower import ClipImageTower
-from clip4str_doctr.modeling.linear import Linear, linear, onednn_linear, replace_linear_layers
+from clip4str_doctr.modeling.layers import Block
+from clip4str_doctr.modeling.linear import (
+    Linear,
+    cast_products,
+    linear,
+    onednn_linear,
+    pack_weights,
+    replace_linear_layers,
+)
 
 if not torch.backends.mkldnn.is_available():
     pytest.skip("this PyTorch has no oneDNN", allow_module_level=True)
 
+NEEDS_BFLOAT16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16 by oneDNN"
+)
 _INPUTS, _OUTPUTS = 512, 768
 
 
@@ -123,3 +137,103 @@ def test_clips_attention_is_torchs(enabled: bool) -> None:
         with torch.inference_mode():
             torch.testing.assert_close(tower(pixels), theirs(pixels), atol=2e-5, rtol=1e-5)
         torch.testing.assert_close(tower(pixels), theirs(pixels), atol=2e-5, rtol=1e-5)
+
+
+@pytest.fixture
+def packings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each packed copy that is made, how many outputs its weight has."""
+    seen: list[int] = []
+    packed = module._Packed
+
+    def counted(weight: torch.Tensor) -> module._Packed:
+        seen.append(weight.shape[0])
+        return packed(weight)
+
+    monkeypatch.setattr(module, "_Packed", counted)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=NEEDS_BFLOAT16)])
+def test_packed_weights_answer_bit_for_bit(layer: Linear, packings: list[int], dtype: torch.dtype) -> None:
+    layer.to(dtype)
+    x = torch.randn(3, 100, _INPUTS).to(dtype)
+    with torch.inference_mode(), onednn_linear(True):
+        expected = layer(x)
+        pack_weights(layer)
+        assert not packings  # not before they are needed
+        for rows in (slice(None), slice(1), slice(2)):
+            assert torch.equal(layer(x[rows]), expected[rows])
+        assert packings == [_OUTPUTS]
+
+
+def _cast_there_and_back(layer: Linear) -> None:
+    layer.bfloat16().float()
+
+
+def _load(layer: Linear) -> None:
+    layer.load_state_dict({name: 2 * tensor for name, tensor in layer.state_dict().items()})
+
+
+def _assign(layer: Linear) -> None:
+    layer.load_state_dict({name: 2 * tensor for name, tensor in layer.state_dict().items()}, assign=True)
+
+
+def _step(layer: Linear) -> None:
+    with torch.enable_grad():
+        layer(torch.ones(1, _INPUTS)).sum().backward()
+    torch.optim.Adam(layer.parameters(), fused=True).step()
+
+
+@pytest.mark.parametrize("change", [_cast_there_and_back, _load, _assign, _step])
+def test_packed_weights_follow_their_weights(layer: Linear, change: Callable[[Linear], None]) -> None:
+    x = torch.randn(64, _INPUTS)
+    pack_weights(layer)
+    with onednn_linear(True):
+        with torch.no_grad():
+            before = layer(x)
+        change(layer)
+        with torch.no_grad():
+            found = layer(x)
+    expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(found, before)
+
+
+def test_copies_of_packed_layers_are_layers(layer: Linear, packings: list[int], tmp_path: Path) -> None:
+    x = torch.randn(64, _INPUTS)
+    pack_weights(layer)
+    with torch.no_grad(), onednn_linear(True):
+        expected = layer(x)
+        torch.save(layer, tmp_path / "layer.pt")
+        for other in (copy.deepcopy(layer), torch.load(tmp_path / "layer.pt", weights_only=False)):
+            assert torch.equal(other(x), expected)
+    assert packings == [_OUTPUTS]
+
+
+def test_packed_copies_go_with_their_layer(layer: Linear) -> None:
+    gc.collect()
+    before = len(module._packed)
+    pack_weights(layer)
+    assert len(module._packed) == before + 1
+    del layer.weight
+    gc.collect()
+    assert len(module._packed) == before
+
+
+def test_products_alone_are_cast() -> None:
+    torch.manual_seed(0)
+    block = Block(64, 4).eval()
+    x = torch.randn(2, 9, 64)
+    with torch.no_grad():
+        expected = block(x)
+        cast_products(block, torch.bfloat16)
+        found = block(x)
+    kept = {name for name, parameter in block.named_parameters() if parameter.dtype == torch.float32}
+    assert kept == {"norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"}
+    assert found.dtype == torch.float32 and not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0.02)
+    # What is added to is as exact as before: where the layers add nothing, nothing is rounded.
+    for one in (block.self_attn.out_proj, block.linear2):
+        nn.init.zeros_(one.weight)
+        nn.init.zeros_(one.bias)
+    assert torch.equal(block(x), x)
