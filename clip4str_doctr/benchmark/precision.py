@@ -124,7 +124,7 @@ def _share(true: Sequence[bool]) -> float:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="of all cases in turn (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="of all cases in turn (default: 5); 0: strings alone")
     parser.add_argument("--words", type=int, default=500, help="of each suite (default: 500)")
     parser.add_argument("--words-before", type=int, default=WORDS_BEFORE, metavar="N", help="the cache has seen")
     parser.add_argument("--int8", action="store_true", help="time that, too; needs torchao")
@@ -132,7 +132,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    figures = {
+    figures: dict[str, Any] = {
         "what": "recognition_predictor(crops), from memory to strings; clip4str_vn: random weights that say the words",
         "cpu": cpu_name(),
         "threads": THREADS,
@@ -140,10 +140,16 @@ def main() -> None:
         "version": __version__,
         "commit": package_commit(),
         "words_before": args.words_before,
-        "cases": [case for arch in ARCHS for case in times(arch, args.rounds, BATCHES, args.words_before, args.int8)],
-        "peak_memory": {arch: {name: peak_memory_elsewhere(arch, name) for name in PRECISIONS} for arch in ARCHS},
-        "strings": changed_strings(tuple(SUITES), args.words, args.int8),
     }
+    if args.rounds:
+        figures["cases"] = [
+            case for arch in ARCHS for case in times(arch, args.rounds, BATCHES, args.words_before, args.int8)
+        ]
+        figures["peak_memory"] = {
+            arch: {name: peak_memory_elsewhere(arch, name) for name in PRECISIONS} for arch in ARCHS
+        }
+    figures["words_of_each"] = args.words
+    figures["strings"] = changed_strings(tuple(SUITES), args.words, args.int8)
     tell(figures, args.out)
 
 
