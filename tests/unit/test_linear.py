@@ -121,8 +121,20 @@ def test_layers_are_replaced_with_their_parameters() -> None:
     assert {name: id(one) for name, one in model.named_parameters()} == {name: id(one) for name, one in before.items()}
 
 
+class _OtherLinear(nn.Module):
+    """A layer that has no weight of a `Linear`'s kind."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.parts = layer.weight.detach().chunk(2)
+        self.offset = layer.bias.detach()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x @ part.T for part in self.parts], dim=-1) + self.offset
+
+
 @pytest.mark.parametrize("enabled", [False, True])
-def test_clips_attention_is_torchs(enabled: bool) -> None:
+def test_clips_blocks_are_open_clips(enabled: bool) -> None:
     from open_clip.transformer import QuickGELU, VisionTransformer
 
     from clip4str_doctr.config import ClipImageTowerConfig
@@ -137,6 +149,10 @@ def test_clips_attention_is_torchs(enabled: bool) -> None:
         with torch.inference_mode():
             torch.testing.assert_close(tower(pixels), theirs(pixels), atol=2e-5, rtol=1e-5)
         torch.testing.assert_close(tower(pixels), theirs(pixels), atol=2e-5, rtol=1e-5)
+        for block in tower.visual.transformer.resblocks:  # as a quantiser does
+            block.mlp.c_fc = _OtherLinear(block.mlp.c_fc)
+        with torch.inference_mode():
+            torch.testing.assert_close(tower(pixels), theirs(pixels), atol=2e-5, rtol=1e-5)
 
 
 @pytest.fixture
