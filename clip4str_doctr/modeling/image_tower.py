@@ -66,8 +66,8 @@ class _ClipMLP(nn.Sequential):
         if torch.is_grad_enabled() or not (isinstance(first, Linear) and isinstance(last, Linear)):
             out: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call]  # torch ships it so
             return out
-        # QuickGELU, h sigmoid(1.702 h), is silu(1.702 h) / 1.702, which can be written where h was: fresh memory of that
-        # size costs a CPU nearly a tenth of the tower's time.
+        # QuickGELU, h sigmoid(1.702 h), is silu(1.702 h) / 1.702, which can be written where h was: fresh memory of
+        # that size costs a CPU nearly a tenth of the tower's time.
         hidden = F.silu(linear(x * 1.702, first.weight, first.bias * 1.702), inplace=True)
         return linear(hidden, last.weight, last.bias * 1.702).div_(1.702)
 
