@@ -70,13 +70,15 @@ def same_answers(other: CLIP4STR, words: Any, answers: list[str]) -> int:
     return sum(one == answer for one, answer in zip(read, answers, strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_reads_the_same(dtype: torch.dtype, model: CLIP4STR, words: Any, answers: list[str]) -> None:
-    """At most one of 40 words differs."""
+@pytest.mark.parametrize(("dtype", "least"), [(torch.bfloat16, 196), (torch.float16, 198)])
+def test_half_precision_reads_the_same(
+    dtype: torch.dtype, least: int, model: CLIP4STR, words: Any, answers: list[str]
+) -> None:
+    """At most one of 50 words differs in bfloat16, of 100 in float16."""
     half = copy.deepcopy(model).to(dtype)
     out = half(pixels_of(model, words[0][:2]).to(dtype), return_model_output=True)
     assert out["out_map"].dtype == torch.float32
-    assert same_answers(half, words, answers) >= 195
+    assert same_answers(half, words, answers) >= least
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
