@@ -61,7 +61,8 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
     Computed in the dtype of the weight, which is the result's. oneDNN's is the operator that torch.compile takes for
     its own graphs; it knows no gradients.
     """
-    if x.dtype != weight.dtype:
+    # Autocast casts both by itself; through the weight's dtype it would cost two passes more, and two backward.
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         x = x.to(weight.dtype)
     if (
         not torch.is_grad_enabled()

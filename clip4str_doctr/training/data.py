@@ -1,10 +1,11 @@
 """Rendered words as training batches: index-driven, so that a run resumes exactly where it stopped."""
 
-import itertools
+import os
 import random
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count, islice
 from typing import Protocol
 
 import numpy as np
@@ -116,23 +117,45 @@ def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
 
 
-def batches_from(step: int, pools: Pools) -> Iterator[Batch]:
+def batches_from(step: int, pools: Pools, *, by_turns: bool = False) -> Iterator[Batch]:
     """Batches number `step`, `step` + 1, ... without end; `step` counts all batches since the run began.
 
-    The pool that batch `step` lies in is rendered anew, its earlier batches are dropped.
+    The pool that batch `step` lies in is rendered anew, its earlier batches are dropped. Workers render ahead, or, if
+    `by_turns`, only when all of theirs are used up: the batches are the same.
     """
     pool, skip = divmod(step, pools.recipe.pool_batches)
+    rendered = _in_rounds(pool, pools) if by_turns and pools.recipe.workers else iter(_loader(pools, count(pool)))
+    return islice(chain.from_iterable(rendered), skip, None)
+
+
+def _loader(pools: Pools, numbers: Iterable[int], persistent: bool = False) -> DataLoader[list[Batch]]:
     workers = pools.recipe.workers
-    loader: DataLoader[list[Batch]] = DataLoader(
+    return DataLoader(
         pools,
         batch_size=None,
-        sampler=itertools.count(pool),
+        sampler=numbers,
         num_workers=workers,
         collate_fn=_unchanged,
         worker_init_fn=_start_worker,
         prefetch_factor=2 if workers else None,
+        persistent_workers=persistent,
     )
-    return itertools.islice(itertools.chain.from_iterable(loader), skip, None)
+
+
+def _in_rounds(first: int, pools: Pools) -> Iterator[list[Batch]]:
+    """Pools from number `first` on, one of each worker at a time."""
+    numbers: list[int] = []
+    loader = _loader(pools, numbers, persistent=True)
+    for begin in count(first, pools.recipe.workers):
+        numbers[:] = range(begin, begin + pools.recipe.workers)  # what the loader iterates over anew
+        yield from list(loader)
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _unchanged(pool: list[Batch]) -> list[Batch]:

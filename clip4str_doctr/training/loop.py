@@ -34,6 +34,7 @@ from clip4str_doctr.training.data import (
     batches_from,
     default_samples,
     is_mixed,
+    usable_cores,
     validation_crops,
 )
 from clip4str_doctr.training.finetune import OwnWords, OwnWordsFactory, own_words, write_left_out
@@ -288,7 +289,9 @@ def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[in
     """Step until the recipe is used up or a signal came; log, validate and save on the way."""
     recipe = run.recipe
     pools = Pools(run.config.image_tower.image_size, recipe.schedule.total_samples, recipe.data, factory)
-    batches = batches_from(run.step, pools)
+    # A step is as slow as the slowest of its threads: where rendering would take cores from them, it waits its turn.
+    threads = recipe.run.threads if run.device.type == "cpu" else 1
+    batches = batches_from(run.step, pools, by_turns=threads + recipe.data.workers > usable_cores())
     log = RunLog(run, out / LOG)
     held_out = {style: validation_crops(style, recipe.data, factory) for style in watched_styles(recipe)}
     if run.own is not None:

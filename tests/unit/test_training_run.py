@@ -64,6 +64,16 @@ def test_batches_depend_on_their_number_only() -> None:
         assert batch.labels == other.labels and torch.equal(batch.pixels, other.pixels)
 
 
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_are_the_same_if_they_are_rendered_by_turns(workers: int) -> None:
+    # Pools of three batches: rounds end within what is compared, and resuming begins within a pool.
+    ahead = list(islice(batches_from(0, micro_pools(0)), 16))
+    by_turns = list(islice(batches_from(0, micro_pools(workers), by_turns=True), 16))
+    resumed = list(islice(batches_from(4, micro_pools(workers), by_turns=True), 12))
+    for batch, other in [*zip(ahead, by_turns, strict=True), *zip(ahead[4:], resumed, strict=True)]:
+        assert batch.labels == other.labels and torch.equal(batch.pixels, other.pixels)
+
+
 def test_batches_mix_lengths_at_first() -> None:
     mixed = list(islice(batches_from(0, micro_pools(0, mixed_fraction=0.5)), 9))
     drawn = [sample_style(index, 48, micro_recipe().data) for index in range(24)]
