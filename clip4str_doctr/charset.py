@@ -42,12 +42,19 @@ class Charset:
     def __repr__(self) -> str:
         return f"Charset({len(self)} symbols)"
 
+    def spelling(self, text: str) -> str:
+        """text as it is if the alphabet has every symbol of it, else NFC-normalised.
+
+        Not always: docTR's alphabets of Hebrew and of India's scripts have symbols that NFC takes apart.
+        """
+        return text if self._id_of.keys() >= set(text) else unicodedata.normalize("NFC", text)
+
     def encode(self, text: str) -> list[int]:
-        """text, NFC-normalised -> one id per symbol, without BOS and EOS.
+        """text -> one id per symbol of its `spelling`, without BOS and EOS.
 
         Raises ValueError naming every symbol that the alphabet lacks.
         """
-        text = unicodedata.normalize("NFC", text)
+        text = self.spelling(text)
         foreign = sorted({symbol for symbol in text if symbol not in self._id_of})
         if foreign:
             raise ValueError(

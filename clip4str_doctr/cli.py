@@ -7,6 +7,7 @@ nothing could be done as asked. torch is imported only once there is work for it
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 from collections import Counter
@@ -23,6 +24,8 @@ from clip4str_doctr.pages.command import PageCommandError, read_pages
 from clip4str_doctr.pages.command import add_arguments as add_page_arguments
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
     from clip4str_doctr.training.recipe import Recipe
@@ -188,30 +191,48 @@ def _read_all(
 ) -> Iterator[tuple[Path, str, float]]:
     """(path, text, confidence) of every image that can be opened, in order; the others are reported on stderr.
 
-    An image is squashed to the model's size as soon as it is open, so that memory holds one whole image at a time.
+    An image is squashed to the model's size as soon as it is open, so that memory holds one whole image at a time; but
+    wide ones are kept for a second look, where docTR's users get that.
     """
     import torch
 
     from clip4str_doctr.config import PreprocessConfig
     from clip4str_doctr.images import UnreadableImageError, open_image
+    from clip4str_doctr.plugin import cuts_at_gaps
     from clip4str_doctr.preprocess import Preprocess
+    from clip4str_doctr.wide_crops import WIDE_FROM, confidence_kind, read_at_gaps
 
     cfg = model.cfg
     height, width = cfg["input_shape"][-2:]
     preprocess = Preprocess((height, width), PreprocessConfig(cfg["mean"], cfg["std"]))
+    cut_from = WIDE_FROM if cuts_at_gaps(model) else math.inf
 
-    def opened() -> Iterator[tuple[Path, torch.Tensor]]:
+    def opened() -> "Iterator[tuple[Path, torch.Tensor, npt.NDArray[np.uint8] | None]]":
         for path in paths:
             try:
-                yield path, preprocess([open_image(path)])
+                crop = open_image(path)
             except UnreadableImageError as error:
                 print(f"{path}: {error}", file=sys.stderr, flush=True)
+                continue
+            yield path, preprocess([crop]), crop if crop.shape[1] > cut_from * crop.shape[0] else None
+
+    def answers_of(pixels: torch.Tensor) -> list[tuple[str, float]]:
+        with torch.inference_mode():
+            parts = [model(part.to(device), return_preds=True)["preds"] for part in torch.split(pixels, batch_size)]
+        return [answer for part in parts for answer in part]
 
     images = opened()
     while batch := list(islice(images, batch_size)):
-        with torch.inference_mode():
-            preds = model(torch.cat([pixels for _, pixels in batch]).to(device), return_preds=True)["preds"]
-        for (path, _), (text, confidence) in zip(batch, preds, strict=True):
+        preds = answers_of(torch.cat([pixels for _, pixels, _ in batch]))
+        wide = [number for number, (_, _, crop) in enumerate(batch) if crop is not None]
+        crops = [crop for _, _, crop in batch if crop is not None]
+        second = read_at_gaps(
+            *(crops, [preds[number] for number in wide], lambda pieces: answers_of(preprocess(pieces))),
+            confidence_kind(model),
+        )
+        for number, answer in zip(wide, second, strict=True):
+            preds[number] = answer
+        for (path, _, _), (text, confidence) in zip(batch, preds, strict=True):
             yield path, text, confidence
 
 

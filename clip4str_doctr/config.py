@@ -22,6 +22,7 @@ __all__ = [
     "ModelConfig",
     "PreprocessConfig",
     "TextTowerConfig",
+    "decode_config_from_dict",
     "model_config_from_dict",
     "model_config_to_dict",
 ]
@@ -108,12 +109,27 @@ class DecodeConfig:
     def __post_init__(self) -> None:
         if self.max_symbols < 1:
             raise ValueError(f"max_symbols must be at least 1, got {self.max_symbols}")
+        if not isinstance(self.decode_ar, bool):
+            raise ValueError(f"decode_ar must be True or False, got {self.decode_ar!r}")
+        if isinstance(self.refine_iters, bool) or not isinstance(self.refine_iters, int):
+            raise ValueError(f"refine_iters must be an integer, got {self.refine_iters!r}")
         if self.refine_iters < 0:
             raise ValueError(f"refine_iters must be 0 or more, got {self.refine_iters}")
         if self.cross_modal not in get_args(CrossModal):
             raise ValueError(f"cross_modal must be one of {get_args(CrossModal)}, got {self.cross_modal!r}")
         if self.cross_length not in get_args(CrossLength):
             raise ValueError(f"cross_length must be one of {get_args(CrossLength)}, got {self.cross_length!r}")
+
+    def replaced(
+        self, decode_ar: bool | None, refine_iters: int | None, cross_modal: CrossModal | None
+    ) -> "DecodeConfig":
+        """A copy with other options; None keeps what is there. Raises ValueError for a wrong one."""
+        return replace(
+            self,
+            decode_ar=self.decode_ar if decode_ar is None else decode_ar,
+            refine_iters=self.refine_iters if refine_iters is None else refine_iters,
+            cross_modal=self.cross_modal if cross_modal is None else cross_modal,
+        )
 
 
 @dataclass(frozen=True)
@@ -169,14 +185,8 @@ class ModelConfig:
         refine_iters: int | None = None,
         cross_modal: CrossModal | None = None,
     ) -> "ModelConfig":
-        """A copy with other decoding options; None keeps what is there."""
-        decode = replace(
-            self.decode,
-            decode_ar=self.decode.decode_ar if decode_ar is None else decode_ar,
-            refine_iters=self.decode.refine_iters if refine_iters is None else refine_iters,
-            cross_modal=self.decode.cross_modal if cross_modal is None else cross_modal,
-        )
-        return replace(self, decode=decode)
+        """A copy with other decoding options; None keeps what is there. Raises ValueError for a wrong one."""
+        return replace(self, decode=self.decode.replaced(decode_ar, refine_iters, cross_modal))
 
 
 def model_config_to_dict(config: ModelConfig) -> dict[str, Any]:
@@ -199,9 +209,15 @@ def model_config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
             raise ValueError(f"config.{tower}.kind must be one of {sorted(_TOWER_KINDS)}, got {kind!r}")
         parts[tower] = _build(f"config.{tower}", tower_values, _TOWER_KINDS[kind])
     parts["decoder"] = _build("config.decoder", parts["decoder"], DecoderConfig)
-    parts["decode"] = _build("config.decode", parts["decode"], DecodeConfig)
+    parts["decode"] = decode_config_from_dict(parts["decode"])
     parts["preprocess"] = _build("config.preprocess", parts["preprocess"], PreprocessConfig)
     return ModelConfig(**parts)
+
+
+def decode_config_from_dict(values: Mapping[str, Any]) -> DecodeConfig:
+    """The inverse of `dataclasses.asdict`. Raises ValueError naming a missing or unknown field, or a wrong value."""
+    decode: DecodeConfig = _build("config.decode", values, DecodeConfig)
+    return decode
 
 
 def _build(where: str, values: Mapping[str, Any], cls: type[Any]) -> Any:

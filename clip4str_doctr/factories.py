@@ -11,7 +11,7 @@ from torch import nn
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import PRESETS, CrossModal
 from clip4str_doctr.lookup import find_weights
-from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
+from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model, tell_of_look_alikes
 from clip4str_doctr.modeling.decoder import Decoder, Head
 from clip4str_doctr.modeling.text_tower import CharTextTower
 from clip4str_doctr.postprocess import PostProcessor
@@ -118,6 +118,7 @@ def change_vocab(model: CLIP4STR, vocab: str) -> None:
     model.config = replace(model.config, symbols=vocab)
     model.charset = new
     model.postprocessor = PostProcessor(vocab, model.postprocessor.confidence, model.postprocessor.temperature)
+    tell_of_look_alikes(model)
 
 
 def _embedding(old: nn.Embedding, rows: int, kept: list[tuple[int, int]]) -> nn.Embedding:

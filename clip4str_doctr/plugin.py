@@ -28,7 +28,14 @@ from clip4str_doctr.preprocess import Preprocess, to_uint8
 if TYPE_CHECKING:
     from doctr.models.recognition.predictor import RecognitionPredictor
 
-__all__ = ["CropPreProcessor", "factories", "recognition_predictor_of", "register", "register_into"]
+__all__ = [
+    "CropPreProcessor",
+    "cuts_at_gaps",
+    "factories",
+    "recognition_predictor_of",
+    "register",
+    "register_into",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +121,7 @@ def recognition_predictor_of(
     if split_wide_crops not in (True, False, "gaps", None):
         raise ValueError(f'split_wide_crops must be True, False, "gaps" or None, got {split_wide_crops!r}')
     cfg = model.cfg
-    if split_wide_crops is None and cfg.get("arch") in _CUT_AT_GAPS:
+    if split_wide_crops is None and cuts_at_gaps(model):
         split_wide_crops = "gaps"
     mean, std = cfg["mean"] if mean is None else mean, cfg["std"] if std is None else std
     preprocess = PreprocessConfig(_triple(mean), _triple(std))
@@ -124,6 +131,11 @@ def recognition_predictor_of(
     return WideCropPredictor(
         processor, model, split_wide_crops=split_wide_crops is True, cut_at_gaps=split_wide_crops == "gaps"
     )
+
+
+def cuts_at_gaps(model: Any) -> bool:
+    """Whether `recognition_predictor_of` has wide crops of this model cut at gaps, unless told otherwise."""
+    return model.cfg.get("arch") in _CUT_AT_GAPS
 
 
 class CropPreProcessor(nn.Module):

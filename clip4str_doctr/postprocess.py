@@ -27,7 +27,7 @@ class PostProcessor:
     def __init__(self, vocab: str, confidence: Confidence = "product", temperature: float = 1.0) -> None:
         if confidence not in get_args(Confidence):
             raise ValueError(f"confidence must be one of {get_args(Confidence)}, got {confidence!r}")
-        if not 0 < temperature < float("inf"):
+        if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be a number above 0, got {temperature!r}")
         self.vocab = vocab
         self.confidence = confidence

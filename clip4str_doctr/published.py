@@ -10,6 +10,7 @@ import torch
 
 from clip4str_doctr.checkpoint import Checkpoint, read_checkpoint
 from clip4str_doctr.config import (
+    HALF_NORMALIZATION,
     PRESETS,
     ClipImageTowerConfig,
     DecodeConfig,
@@ -19,7 +20,7 @@ from clip4str_doctr.config import (
 )
 from clip4str_doctr.tensor_file import compare_tensors
 from clip4str_doctr.tokenizer import MClipTokenizer, find_tokenizer_folder, load_tokenizer
-from clip4str_doctr.weight_card import NORMALIZATIONS, WeightsError, WeightsNotFoundError, read_json
+from clip4str_doctr.weight_card import WeightsError, WeightsNotFoundError, read_json
 
 __all__ = ["PublishedWeights", "find_checkpoint", "find_mclip", "published_name", "read_published"]
 
@@ -137,11 +138,11 @@ def find_mclip(checkpoint: Path) -> Path:
     )
 
 
-def read_published(path: Path, mclip: Path | None = None, normalization: str | None = None) -> PublishedWeights:
+def read_published(path: Path, mclip: Path | None = None) -> PublishedWeights:
     """Understand a published checkpoint.
 
-    mclip: the M_clip folder; None: the one in the layout around the file. normalization: "half" or "clip"; None is
-    "half", which the reference's script reads with although training was configured with CLIP's.
+    mclip: the M_clip folder; None: the one in the layout around the file. Mean and std are those that the reference's
+    script reads with, although training was configured with CLIP's.
     Raises WeightsError for anything that does not fit, WeightsNotFoundError for a missing file.
     """
     checkpoint = read_checkpoint(path)
@@ -157,7 +158,7 @@ def read_published(path: Path, mclip: Path | None = None, normalization: str | N
         text_tower=_text_tower(sizes, folder, tokenizer, decoder.width),
         decoder=decoder,
         decode=DecodeConfig(hyper["max_label_length"], hyper["decode_ar"], hyper["refine_iters"]),
-        preprocess=NORMALIZATIONS[normalization or "half"],
+        preprocess=HALF_NORMALIZATION,
     )
     return PublishedWeights(checkpoint, config, tokenizer)
 

@@ -8,7 +8,7 @@ from typing import Any
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.weight_card import WeightsError, WeightsNotFoundError
 
-__all__ = ["MClipTokenizer", "find_tokenizer_folder", "load_tokenizer"]
+__all__ = ["MClipTokenizer", "find_tokenizer_folder", "load_tokenizer", "tokenizer_of"]
 
 _TOKENIZER_FILE = "tokenizer.json"
 # Kept beside the weights so that the converted folder can be passed on by itself.
@@ -30,6 +30,15 @@ class MClipTokenizer:
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
+        """Raises WeightsError without `tokenizer.json`, or for a name that is none of a tokenizer's files: names may
+        come from strangers, and become paths."""
+        if foreign := sorted(files.keys() - {_TOKENIZER_FILE, *_COMPANIONS}):
+            raise WeightsError(
+                f"tokenizer files must be {', '.join((_TOKENIZER_FILE, *_COMPANIONS))}, got {foreign}; do not trust "
+                "where they come from"
+            )
+        if _TOKENIZER_FILE not in files:
+            raise WeightsError(f"a tokenizer needs {_TOKENIZER_FILE}, got {sorted(files)}; take all of its files")
         self.files = files
         content, published_ids, self.vocab_size = _pieces_of_letters(files[_TOKENIZER_FILE])
         # One attribute, so that no thread meets the tokenizer of one set of pieces and the ids of the other.
@@ -118,11 +127,18 @@ def find_tokenizer_folder(folder: Path) -> Path:
 def load_tokenizer(folder: Path) -> MClipTokenizer:
     """The tokenizer of a folder that has `tokenizer.json`. Raises WeightsError if the file is not one."""
     names = (_TOKENIZER_FILE, *_COMPANIONS)
-    files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    return tokenizer_of({name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}, folder)
+
+
+def tokenizer_of(files: dict[str, bytes], where: object) -> MClipTokenizer:
+    """The tokenizer of files by name. where: whence they come, for messages. Raises WeightsError if they are none."""
     try:
         return MClipTokenizer(files)
+    except WeightsError:
+        raise
     # `tokenizers` raises bare Exception for a malformed file.
     except Exception as error:
         raise WeightsError(
-            f"{folder / _TOKENIZER_FILE} must be a tokenizer in the `tokenizers` format, got: {error}; download it"
+            f"{_TOKENIZER_FILE} of {where} must be a tokenizer in the `tokenizers` format, got {type(error).__name__}: "
+            f"{error}; download it"
         ) from error

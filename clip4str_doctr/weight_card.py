@@ -92,8 +92,13 @@ def card_from_dict(values: Mapping[str, Any]) -> WeightCard:
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
         raise WeightsError(f"the card's temperature must be a number above 0, got {temperature!r}")
     certain = parts.get("certain_from")
-    if certain is not None and (isinstance(certain, bool) or not isinstance(certain, int | float) or certain <= 0):
-        raise WeightsError(f"the card's certain_from must be a number above 0, or left out, got {certain!r}")
+    if certain is not None and (isinstance(certain, bool) or not isinstance(certain, int | float)):
+        raise WeightsError(f"the card's certain_from must be a number, or left out, got {certain!r}")
+    if certain is not None and not 0 < certain <= 1:
+        raise WeightsError(f"the card's certain_from must be above 0, and 1 at most, got {certain!r}")
+    digests = parts.get("sha256", {})
+    if not isinstance(digests, Mapping) or not all(isinstance(one, str) for one in digests.values()):
+        raise WeightsError(f"the card's sha256 must map file names to hexadecimal digests, got {digests!r}")
     preprocess = parts.get("preprocess")
     if isinstance(preprocess, Mapping):
         try:

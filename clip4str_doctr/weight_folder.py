@@ -88,7 +88,10 @@ def read_folder(folder: Path, tokenizer: MClipTokenizer | None = None) -> CLIP4S
     with ThreadPoolExecutor(1) as pool:
         verification = pool.submit(verify_files, folder, card)
         config = _read_config(folder, card)
-        model = empty_model(config)
+        try:
+            model = empty_model(config)
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise WeightsError(f"{folder / CONFIG_FILE} describes no model that can be: {error}") from error
         verification.result()
     tensors = read_tensors(folder / TENSOR_FILE, torch.float32)
     if problems := compare_tensors(own_tensors(model), tensors):

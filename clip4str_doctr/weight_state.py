@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-__all__ = ["WeightState", "tensor_facts"]
+__all__ = ["WeightState", "active_autocast", "tensor_facts"]
 
 # Steps that optimizers have taken in this process: fused ones change weights without autograd taking notice.
 _steps = [0]
@@ -25,6 +25,14 @@ def tensor_facts(tensor: torch.Tensor) -> tuple[object, ...]:
     return tensor.dtype, tensor.device, tensor._version, _address(tensor), _steps[0]
 
 
+def active_autocast(device: torch.device) -> torch.dtype | None:
+    """What autocast casts to on a device, None where it is off or, as on torch's meta device, not to be had."""
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
 class WeightState:
     """What a module's tensors are at one moment, to be compared with a later one; keeps none of them alive.
 
@@ -37,8 +45,7 @@ class WeightState:
         # Tensors made under inference_mode have no count of their changes.
         self.known = not any(tensor.is_inference() for tensor in tensors)
         self._tensors = [weakref.ref(tensor) for tensor in tensors] if self.known else []
-        device = tensors[0].device.type if tensors else "cpu"
-        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        autocast = active_autocast(tensors[0].device) if tensors else None
         facts = [tensor_facts(tensor) for tensor in tensors] if self.known else []
         self._facts = (autocast, facts)
         self._others = others

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from clip4str_doctr.checkpoint import is_state_dict, read_state_dict
-from clip4str_doctr.config import CrossModal
+from clip4str_doctr.config import CrossModal, DecodeConfig
 from clip4str_doctr.lookup import embedded_folder, find_all, find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR
-from clip4str_doctr.modeling.text_tower import TOKENIZER_KEY, MClipTextTower
+from clip4str_doctr.modeling.text_tower import MClipTextTower, take_tokenizer
 from clip4str_doctr.postprocess import PostProcessor
 from clip4str_doctr.published import find_checkpoint, read_published
 from clip4str_doctr.tensor_file import compare_tensors
@@ -70,7 +70,8 @@ def load_model(
     Raises ValueError for a wrong option; WeightsError (a ValueError) for weights that are damaged, unsafe or do not
     fit, naming every tensor concerned; WeightsNotFoundError (also a FileNotFoundError) for a file that is not there.
     """
-    _check_options(normalization, decode_ar, refine_iters, cross_modal)
+    _check_normalization(normalization)
+    DecodeConfig().replaced(decode_ar, refine_iters, cross_modal)  # raises before anything is read
     place = locate(path)
     mclip = None if tokenizer is None else find_tokenizer_folder(Path(tokenizer).expanduser())
     if place.is_dir():
@@ -110,19 +111,9 @@ def _load_published(checkpoint: Path, mclip: Path | None) -> CLIP4STR:
     return model
 
 
-def _check_options(
-    normalization: str | None, decode_ar: bool | None, refine_iters: int | None, cross_modal: str | None
-) -> None:
+def _check_normalization(normalization: str | None) -> None:
     if normalization is not None and normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {sorted(NORMALIZATIONS)} or None, got {normalization!r}")
-    if decode_ar is not None and not isinstance(decode_ar, bool):
-        raise ValueError(f"decode_ar must be True, False or None, got {decode_ar!r}")
-    if refine_iters is not None and (isinstance(refine_iters, bool) or not isinstance(refine_iters, int)):
-        raise ValueError(f"refine_iters must be an integer or None, got {refine_iters!r}")
-    if refine_iters is not None and refine_iters < 0:
-        raise ValueError(f"refine_iters must be 0 or more, got {refine_iters}")
-    if cross_modal not in (None, *get_args(CrossModal)):
-        raise ValueError(f"cross_modal must be one of {get_args(CrossModal)} or None, got {cross_modal!r}")
 
 
 def _fetch(url: str) -> Path:
@@ -184,15 +175,17 @@ def load_into(model: CLIP4STR, path: str | Path, **options: Any) -> None:
 def _load_state_dict(model: CLIP4STR, path: Path, options: Mapping[str, Any]) -> None:
     if options:
         raise ValueError(f"{path} holds a model's state dict, which takes no options, got {sorted(options)}")
-    tensors = read_state_dict(path)
-    # A tokenizer may come along or not; whether it suits is for the text tower to see.
-    stored = {name: tensor for name, tensor in tensors.items() if TOKENIZER_KEY not in name}
+    stored = read_state_dict(path)
+    # A tokenizer may come along or not. It is read first, so that a bad one leaves the model as it was.
+    tokenizer = take_tokenizer(stored, "text_tower.", path) if isinstance(model.text_tower, MClipTextTower) else None
     if problems := compare_tensors(own_tensors(model), stored):
         raise WeightsError(
             f"{path} is no state dict of this model ({len(problems)} problems); build {model.config.arch} with the "
             "vocab and input_shape that it was saved from:\n  " + "\n  ".join(problems[:20])
         )
-    model.load_state_dict(tensors)
+    model.load_state_dict(stored)
+    if tokenizer is not None and isinstance(model.text_tower, MClipTextTower):
+        model.text_tower.tokenizer = tokenizer
 
 
 def save_model(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from clip4str_doctr.charset import Charset
-from clip4str_doctr.config import ModelConfig, PreprocessConfig
+from clip4str_doctr.config import ModelConfig, PreprocessConfig, decode_config_from_dict
 from clip4str_doctr.decoding import Reading, dual_predict_and_refine, unrolled_predict_and_refine
 from clip4str_doctr.eager import eager
 from clip4str_doctr.fast_decoding import fast_predict_and_refine
-from clip4str_doctr.modeling.decoder import Decoder
+from clip4str_doctr.modeling.decoder import Decoder, Head
 from clip4str_doctr.modeling.image_tower import ImageTower, build_image_tower
 from clip4str_doctr.modeling.linear import cast_products, pack_weights
 from clip4str_doctr.modeling.text_tower import CharTextTower, TextTower, build_text_tower
 from clip4str_doctr.postprocess import PostProcessor
 
-__all__ = ["CERTAIN_FROM", "CLIP4STR", "build_model"]
+__all__ = ["CERTAIN_FROM", "CLIP4STR", "build_model", "tell_of_look_alikes"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,27 +65,42 @@ class CLIP4STR(nn.Module):
 
     @property
     def cfg(self) -> dict[str, Any]:
-        """docTR's description of the model: mean, std, input_shape (C, H, W), vocab, arch."""
+        """docTR's description of the model: mean, std, input_shape (C, H, W), vocab, arch; and what else its answers
+        hang on besides the weights: decode (`DecodeConfig` as a dict), temperature, certain_from."""
         return {
             "mean": self.config.preprocess.mean,
             "std": self.config.preprocess.std,
             "input_shape": (3, *self.config.image_tower.image_size),
             "vocab": self.vocab,
             "arch": self.config.arch,
+            "decode": asdict(self.config.decode),
+            "temperature": self.postprocessor.temperature,
+            "certain_from": self.certain_from,
         }
 
     @cfg.setter
     def cfg(self, cfg: Mapping[str, Any]) -> None:
-        """What docTR's `from_hub` assigns: the repository's config.json. Its mean and std are taken over.
+        """What docTR's `from_hub` assigns: the repository's config.json. What it has of mean, std, decode, temperature
+        and certain_from is taken over.
 
-        Raises ValueError if its vocab or input_shape are not the model's own.
+        Raises ValueError if its vocab, input_shape or longest answer are not the model's own, or a value is none.
         """
         for key in ("vocab", "input_shape"):
             own, given = self.cfg[key], cfg.get(key)
             if given is not None and list(given) != list(own):
                 raise ValueError(f"cfg[{key!r}] is {own!r} for this model, got {given!r}; build the model with it")
         mean, std = cfg.get("mean", self.config.preprocess.mean), cfg.get("std", self.config.preprocess.std)
-        self.config = replace(self.config, preprocess=PreprocessConfig(_triple(mean), _triple(std)))
+        preprocess = PreprocessConfig(_triple(mean), _triple(std))
+        decode = decode_config_from_dict({**asdict(self.config.decode), **cfg.get("decode", {})})
+        if decode.max_symbols != self.max_length:
+            raise ValueError(f"cfg['decode'] has max_symbols {decode.max_symbols}, the model has {self.max_length}")
+        certain_from = cfg.get("certain_from", self.certain_from)
+        if not isinstance(certain_from, int | float) or not 0 < certain_from <= 1:
+            raise ValueError(f"cfg['certain_from'] must be a number above 0, 1 at most, got {certain_from!r}")
+        temperature = cfg.get("temperature", self.postprocessor.temperature)
+        self.postprocessor = PostProcessor(self.vocab, self.postprocessor.confidence, temperature)
+        self.certain_from = certain_from
+        self.config = replace(self.config, preprocess=preprocess, decode=decode)
 
     @property
     def exportable(self) -> bool:
@@ -178,6 +193,8 @@ class CLIP4STR(nn.Module):
             )
         if self.training and target is None:
             raise ValueError("training needs labels: pass target=[...], or call model.eval() to read")
+        if target is not None and (isinstance(target, str) or len(target) != len(x)):
+            raise ValueError(f"target must be one label for each of {len(x)} crops, got {target!r}")
         x = self._fit(x)
         out: dict[str, Any] = {}
         if target is not None:
@@ -218,6 +235,19 @@ class CLIP4STR(nn.Module):
         self.text_tower.to(dtype)
         return self
 
+    def to(self, *args: Any, **kwargs: Any) -> "CLIP4STR":
+        """As of any module, but that `to(device=..., dtype=...)` changes nothing where the first parameter has both.
+
+        docTR 1.0 asks for that before every batch, which would undo `mixed_precision`.
+        """
+        first = next(self.parameters())
+        if not args and kwargs.keys() == {"device", "dtype"}:
+            device = torch.empty(0, device=kwargs["device"]).device  # "cuda" is short for one of them
+            if (device, kwargs["dtype"]) == (first.device, first.dtype):
+                return self
+        super().to(*args, **kwargs)
+        return self
+
     def pack(self) -> "CLIP4STR":
         """The image tower's weights are kept a second time, as a CPU's products want them -> the model itself.
 
@@ -250,13 +280,30 @@ def _triple(values: Sequence[float]) -> tuple[float, float, float]:
     return (red, green, blue)
 
 
+def tell_of_look_alikes(model: CLIP4STR) -> None:
+    """Warn where docTR's `add_whitelist` takes inner layers for heads: it knows these by the size of the alphabet.
+
+    With infinities in the middle of the model, its answers would be noise.
+    """
+    sizes = range(len(model.vocab) + 1, len(model.vocab) + 4)
+    linear = [one for one in model.modules() if isinstance(one, nn.Linear) and not isinstance(one, Head)]
+    if any(layer.out_features in sizes for layer in linear):
+        logger.warning(
+            "do not use docTR's add_whitelist with an alphabet of %d symbols: it would mistake layers of %s inside of "
+            "this model for its heads. Three symbols more or fewer help",
+            *(len(model.vocab), sorted({layer.out_features for layer in linear} & set(sizes))),
+        )
+
+
 def build_model(config: ModelConfig) -> CLIP4STR:
     """A model of this config with random weights."""
     num_symbols, max_symbols = len(config.symbols), config.decode.max_symbols
-    return CLIP4STR(
+    model = CLIP4STR(
         build_image_tower(config.image_tower),
         build_text_tower(config.text_tower, Charset(config.symbols), max_symbols),
         Decoder(config.decoder, num_symbols, max_symbols),
         Decoder(config.decoder, num_symbols, max_symbols),
         config,
     )
+    tell_of_look_alikes(model)
+    return model

@@ -17,7 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 
-from clip4str_doctr.weight_state import tensor_facts
+from clip4str_doctr.weight_state import active_autocast, tensor_facts
 
 __all__ = [
     "Linear",
@@ -62,7 +62,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
     its own graphs; it knows no gradients.
     """
     # Autocast casts both by itself; through the weight's dtype it would cost two passes more, and two backward.
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != weight.dtype and active_autocast(x.device) is None:
         x = x.to(weight.dtype)
     if (
         not torch.is_grad_enabled()

@@ -12,10 +12,11 @@ from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import CharTextTowerConfig, MClipTextTowerConfig, TextTowerConfig
 from clip4str_doctr.modeling.layers import Block
 from clip4str_doctr.modeling.linear import Linear, replace_linear_layers
-from clip4str_doctr.tokenizer import MClipTokenizer
-from clip4str_doctr.weight_state import WeightState
+from clip4str_doctr.tokenizer import MClipTokenizer, tokenizer_of
+from clip4str_doctr.weight_card import WeightsError
+from clip4str_doctr.weight_state import WeightState, active_autocast
 
-__all__ = ["TOKENIZER_KEY", "CharTextTower", "MClipTextTower", "TextTower", "build_text_tower"]
+__all__ = ["TOKENIZER_KEY", "CharTextTower", "MClipTextTower", "TextTower", "build_text_tower", "take_tokenizer"]
 
 # State dict keys that hold a tokenizer file start with this, within their tower.
 TOKENIZER_KEY = "tokenizer_file:"
@@ -112,10 +113,7 @@ class MClipTextTower(TextTower):
             destination[f"{prefix}{TOKENIZER_KEY}{name}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        keys = [key for key in state_dict if key.startswith(prefix + TOKENIZER_KEY)]
-        files = {key.removeprefix(prefix + TOKENIZER_KEY): state_dict.pop(key).cpu().numpy().tobytes() for key in keys}
-        if files:
-            self.tokenizer = MClipTokenizer(files)
+        self.tokenizer = take_tokenizer(state_dict, prefix, "the state dict") or self.tokenizer
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
@@ -174,11 +172,23 @@ class MClipTextTower(TextTower):
 
     def _dtype(self) -> torch.dtype:
         # The fused kernel takes a mask of the queries' type only, which under autocast is not the weights'.
-        device = self.linear.weight.device.type
-        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.linear.weight.dtype
+        return active_autocast(self.linear.weight.device) or self.linear.weight.dtype
 
     def _spelling(self) -> object:
         return self.tokenizer
+
+
+def take_tokenizer(state_dict: dict[str, Any], prefix: str, where: object) -> MClipTokenizer | None:
+    """The tokenizer among a text tower's entries, which are removed; None if there is none. where: for messages.
+
+    Raises WeightsError for files that are no tokenizer's.
+    """
+    keys = [key for key in state_dict if key.startswith(prefix + TOKENIZER_KEY)]
+    tensors = {key.removeprefix(prefix + TOKENIZER_KEY): state_dict.pop(key) for key in keys}
+    if wrong := sorted(name for name, tensor in tensors.items() if tensor.dtype != torch.uint8):
+        raise WeightsError(f"{wrong} of {where} must be bytes of tokenizer files (uint8); take the file anew")
+    files = {name: tensor.cpu().numpy().tobytes() for name, tensor in tensors.items()}
+    return tokenizer_of(files, where) if files else None
 
 
 class CharTextTower(TextTower):
@@ -202,10 +212,14 @@ class CharTextTower(TextTower):
         One symbol more than an answer may have, because a draft without EOS fills the row of EOS too.
         Raises ValueError for a longer caption or a foreign symbol.
         """
-        if longest := next((caption for caption in captions if len(caption) > self.max_symbols + 1), None):
-            raise ValueError(f"captions hold at most {self.max_symbols + 1} symbols, got {len(longest)}: {longest!r}")
         charset = self.charset
-        rows = [torch.tensor([charset.bos, *charset.encode(caption), charset.eos]) for caption in captions]
+        encoded = [charset.encode(caption) for caption in captions]
+        for caption, symbols in zip(captions, encoded, strict=True):
+            if len(symbols) > self.max_symbols + 1:
+                raise ValueError(
+                    f"captions hold at most {self.max_symbols + 1} symbols, got {len(symbols)}: {caption!r}"
+                )
+        rows = [torch.tensor([charset.bos, *symbols, charset.eos]) for symbols in encoded]
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=charset.pad)
         return self.encode_ids(ids.to(self.embedding.weight.device))
 

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import logging
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -195,7 +194,7 @@ def check_words(folders: Sequence[str | Path], charset: Charset, max_symbols: in
 def _check(source: WordSet, charset: Charset, max_symbols: int, digest: Any) -> tuple[list[Word], list[LeftOut]]:
     words, left_out = [], []
     for name, raw in source.entries():
-        label = unicodedata.normalize("NFC", raw)
+        label = charset.spelling(raw)
         reason = _label_problem(label, charset, max_symbols)
         if reason is None:
             try:

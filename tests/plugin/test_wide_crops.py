@@ -1,7 +1,9 @@
 """Wide crops: whole, docTR's way, or cut at the gaps between words; nothing is lost between the pieces."""
 
 import copy
+import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,14 @@ from doctr.models import ocr_predictor, recognition_predictor
 from doctr.models.predictor import OCRPredictor
 from doctr_pages import eager_detector, three_words
 from golden_weights import CHECKPOINT, M_CLIP
+from PIL import Image
 
 import clip4str_doctr
+from clip4str_doctr import cli
 from clip4str_doctr.benchmark.wide_crops import KINDS, lost_symbols, measure, samples
 from clip4str_doctr.detection import any_detector
 from clip4str_doctr.modeling.clip4str import CLIP4STR
-from clip4str_doctr.predictor import WIDE_FROM, cut_at_gaps
+from clip4str_doctr.wide_crops import WIDE_FROM, cut_at_gaps
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -229,3 +233,18 @@ def test_pixels_are_made_batch_by_batch(model: CLIP4STR, monkeypatch: pytest.Mon
     monkeypatch.setattr(model, "forward", read)
     predictor([np.zeros((20, 50, 3), np.uint8)] * 10)
     assert events == ["made 4", "read 4", "made 4", "read 4", "made 2", "read 2"]
+
+
+def test_the_command_line_reads_wide_pictures_as_the_predictor_does(
+    model: CLIP4STR, phrases: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crops = [phrase.crop for phrase in phrases] + [phrases[0].crop[:, :40]]
+    for number, crop in enumerate(crops):
+        Image.fromarray(crop).save(tmp_path / f"{number}.png")
+    assert cli.main(["read", "--device", "cpu", "--batch-size", "5", "--json", str(tmp_path)]) == 0
+    read = [(one["text"], one["confidence"]) for one in json.loads(capsys.readouterr().out)]
+    expected = recognition_predictor(model)(crops)
+    assert [text for text, _ in read] == [text for text, _ in expected]
+    assert [score for _, score in read] == pytest.approx([score for _, score in expected], abs=1e-4)
+    whole = recognition_predictor(model, split_wide_crops=False)(crops)
+    assert [text for text, _ in read] != [text for text, _ in whole]

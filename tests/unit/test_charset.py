@@ -37,6 +37,13 @@ def test_encode_normalises_and_decode_cuts_at_eos() -> None:
     assert charset.decode([]) == ""
 
 
+def test_symbols_that_nfc_takes_apart_stay_whole() -> None:
+    # U+FB30, of docTR's Hebrew alphabet, is two symbols in NFC, and neither stands in this alphabet.
+    charset = Charset("\ufb30a")
+    assert charset.encode("a\ufb30") == [1, 0]
+    assert charset.spelling("a\ufb30") == "a\ufb30"
+
+
 @pytest.mark.parametrize("text", ["hai từ", "漢", "ab\n"])
 def test_foreign_symbols_are_named(text: str) -> None:
     with pytest.raises(ValueError, match="symbols lack"):

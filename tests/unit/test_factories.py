@@ -176,6 +176,19 @@ def test_another_alphabet_keeps_known_rows(micro_folder: Path, caplog: pytest.Lo
     assert model.visual_decoder is before
 
 
+def test_alphabets_that_whitelists_take_for_inner_layers(micro_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    width = PRESETS["clip4str_vn_tiny"].decoder.width
+    letters = "".join(chr(0x4E00 + number) for number in range(width))
+    clip4str_vn_tiny(vocab=letters)
+    assert "add_whitelist" not in caplog.text
+    clip4str_vn_tiny(vocab=letters[: width - 3])
+    assert f"do not use docTR's add_whitelist with an alphabet of {width - 3} symbols" in caplog.text
+    caplog.clear()
+    model = load_model(micro_folder)
+    change_vocab(model, letters[: model.config.decoder.width - 1])
+    assert "add_whitelist" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -183,6 +196,8 @@ def test_another_alphabet_keeps_known_rows(micro_folder: Path, caplog: pytest.Lo
         ({"input_shape": (3, 30, 128)}, ValueError, "image_size must be a multiple of 8"),
         ({"vocab": ""}, ValueError, "a charset needs at least one symbol"),
         ({"refine_iters": -1}, ValueError, "refine_iters must be 0 or more"),
+        ({"refine_iters": "2"}, ValueError, "refine_iters must be an integer, got '2'"),
+        ({"decode_ar": 1}, ValueError, "decode_ar must be True or False, got 1"),
         ({"assume_straight_pages": True}, TypeError, "assume_straight_pages"),
     ],
 )

@@ -29,7 +29,7 @@ FLOORS = (
     ),
     ("fast_decoding", "ink", "gaps"),
     ("lines", "finders"),
-    ("modeling",),
+    ("wide_crops", "modeling"),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
     ("convert", "factories", "plugin", "predictor", "detection"),
     ("pages",),

@@ -1,6 +1,7 @@
 """The rooms of the model on random weights: shapes, masks, docTR's contract."""
 
 import copy
+import json
 import re
 from dataclasses import replace
 
@@ -131,6 +132,9 @@ def test_training_needs_labels_that_the_model_can_write() -> None:
         model(pixels)
     with pytest.raises(ValueError, match="symbols lack"):
         model(pixels, ["漢", "a"])
+    for wrong in ("ab", ["a"]):
+        with pytest.raises(ValueError, match="target must be one label for each of 2 crops, got"):
+            model(pixels, wrong)
     with pytest.raises(ValueError, match=r"1\.\.25 symbols"):
         model(pixels, ["x" * 26, "a"])
     loss = model(pixels, ["phở", "a"])["loss"]
@@ -167,6 +171,68 @@ def test_cfg_and_copies() -> None:
     assert model.max_length == 25
     pixels = random_pixels(2)
     assert copy.deepcopy(model)(pixels)["preds"] == model(pixels)["preds"]
+
+
+def test_cfg_brings_what_answers_hang_on() -> None:
+    model, other = micro_model(), micro_model()
+    decode = DecodeConfig(25, decode_ar=False, refine_iters=2, cross_modal="auto", cross_length="visual")
+    model.config = replace(MICRO, decode=decode)
+    model.postprocessor.temperature, model.certain_from = 1.5, 0.7
+    other.cfg = json.loads(json.dumps(model.cfg))
+    assert other.cfg == model.cfg and other.config == model.config
+    pixels = random_pixels(8)
+    assert other(pixels)["preds"] == model(pixels)["preds"]
+    other.cfg = {"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]}  # as docTR's own models have it
+    assert other.config.decode == decode and other.postprocessor.temperature == 1.5
+
+
+@pytest.mark.parametrize(
+    ("cfg", "message"),
+    [
+        ({"decode": {"max_symbols": 30}}, "max_symbols 30, the model has 25"),
+        ({"decode": {"colour": 1}}, r"unknown fields \['colour'\]"),
+        ({"certain_from": float("nan")}, "certain_from'\\] must be a number above 0, 1 at most, got nan"),
+        ({"temperature": "1"}, "temperature must be a number above 0, got '1'"),
+    ],
+)
+def test_cfg_that_cannot_be(cfg: dict[str, object], message: str) -> None:
+    model = micro_model()
+    before = model.cfg
+    with pytest.raises(ValueError, match=message):
+        model.cfg = cfg
+    assert model.cfg == before
+
+
+def test_doctr_1_0_leaves_mixed_precision_alone() -> None:
+    model = micro_model().mixed_precision()
+    kinds = [parameter.dtype for parameter in model.parameters()]
+    assert set(kinds) == {torch.float32, torch.bfloat16}
+    first = next(model.parameters())
+    assert model.to(device="cpu", dtype=first.dtype) is model  # what its set_device_and_dtype does before each batch
+    assert [parameter.dtype for parameter in model.parameters()] == kinds
+    assert {parameter.dtype for parameter in model.to(torch.float32).parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in model.to(device="cpu", dtype=torch.float16).parameters()} == {
+        torch.float16
+    }
+
+
+def test_a_model_from_the_meta_device_takes_weights() -> None:
+    model = micro_model()
+    with torch.device("meta"):
+        empty = build_model(MICRO)
+    empty.to_empty(device="cpu").load_state_dict(model.state_dict())
+    pixels = random_pixels(2)
+    assert empty.eval()(pixels)["preds"] == model(pixels)["preds"]
+
+
+def test_symbols_that_nfc_takes_apart_are_read_and_learnt() -> None:
+    model = micro_model(replace(MICRO, symbols="\ufb30a"))
+    with torch.no_grad():
+        for decoder in (model.visual_decoder, model.cross_decoder):
+            decoder.head.bias[0] += 100
+    pixels = random_pixels(1)
+    assert set(model(pixels)["preds"][0][0]) == {"\ufb30"}
+    assert model(pixels, ["\ufb30a"])["loss"].isfinite()
 
 
 @pytest.mark.parametrize("arch", sorted(PRESETS))

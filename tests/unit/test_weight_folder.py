@@ -111,7 +111,12 @@ def test_folders_at_odds_with_themselves(folder: Path) -> None:
         ({"sha256": {**digests, "../stranger": "0"}}, "lies outside the folder"),
         ({"temperature": 0}, "temperature must be a number above 0, got 0"),
         ({"temperature": "1"}, "temperature must be a number above 0, got '1'"),
-        ({"certain_from": 0}, "certain_from must be a number above 0, or left out, got 0"),
+        ({"certain_from": 0}, "certain_from must be above 0, and 1 at most, got 0"),
+        ({"certain_from": 5}, "certain_from must be above 0, and 1 at most, got 5"),
+        ({"certain_from": float("nan")}, "certain_from must be above 0, and 1 at most, got nan"),
+        ({"certain_from": "1"}, "certain_from must be a number, or left out, got '1'"),
+        ({"sha256": None}, "sha256 must map file names to hexadecimal digests, got None"),
+        ({"sha256": {**digests, "config.json": 1}}, "sha256 must map file names to hexadecimal digests"),
         ({"colour": "red"}, r"unknown fields \['colour'\]"),
     ):
         shutil.copy(folder / "card.json", folder / "card.bak")
@@ -124,6 +129,15 @@ def test_folders_at_odds_with_themselves(folder: Path) -> None:
         load_model(folder)
     (folder / "card.json").unlink()
     with pytest.raises(WeightsNotFoundError, match=r"card.json is missing; the weight folder is incomplete"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("change", [{"heads": 0}, {"heads": 7}])
+def test_a_config_of_no_model(folder: Path, change: dict[str, int]) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["decoder"] |= change
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"config\.json describes no model that can be: width must be a multiple"):
         load_model(folder)
 
 

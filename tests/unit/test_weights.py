@@ -87,11 +87,11 @@ def test_decoding_options(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"normalization": "imagenet"}, r"normalization must be one of \['clip', 'half'\] or None, got 'imagenet'"),
-        ({"decode_ar": 1}, "decode_ar must be True, False or None, got 1"),
-        ({"cross_modal": "never"}, "cross_modal must be one of .*'auto'.* or None, got 'never'"),
+        ({"decode_ar": 1}, "decode_ar must be True or False, got 1"),
+        ({"cross_modal": "never"}, "cross_modal must be one of .*'auto'.*, got 'never'"),
         ({"refine_iters": -1}, "refine_iters must be 0 or more, got -1"),
-        ({"refine_iters": "2"}, "refine_iters must be an integer or None, got '2'"),
-        ({"refine_iters": True}, "refine_iters must be an integer or None, got True"),
+        ({"refine_iters": "2"}, "refine_iters must be an integer, got '2'"),
+        ({"refine_iters": True}, "refine_iters must be an integer, got True"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
@@ -383,6 +383,38 @@ def test_a_failed_load_changes_nothing(small: CLIP4STR, tmp_path: Path, micro_fo
         load_into(small, micro_folder)
     assert small.config == config
     assert all(torch.equal(tensor, before[name]) for name, tensor in small.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"../../evil.txt": b"owned"}, r"tokenizer files must be .*, got \['\.\./\.\./evil\.txt'\]; do not trust"),
+        ({"/evil.txt": b"owned"}, r"tokenizer files must be .*, got \['/evil\.txt'\]; do not trust"),
+        ({"tokenizer.json": b"{}"}, "must be a tokenizer in the `tokenizers` format, got KeyError: 'model'"),
+        ({"tokenizer.json": None, "config.json": b"{}"}, "a tokenizer needs tokenizer.json"),
+    ],
+)
+def test_a_state_dict_with_a_strange_tokenizer(
+    golden: CLIP4STR, tmp_path: Path, files: dict[str, bytes | None], message: str
+) -> None:
+    tensors = golden.state_dict()
+    for name, content in files.items():
+        key = f"text_tower.tokenizer_file:{name}"
+        if content is None:
+            del tensors[key]
+        else:
+            tensors[key] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    torch.save(tensors, tmp_path / "stranger.pt")
+    model = load_model(CHECKPOINT, tokenizer=M_CLIP)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(WeightsError, match=message):
+        model.from_pretrained(tmp_path / "stranger.pt")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(WeightsError, match=message):
+        model.load_state_dict(tensors)
 
 
 def test_without_weights_the_text_tower_asks_for_its_tokenizer(small: CLIP4STR) -> None:
