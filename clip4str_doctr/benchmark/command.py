@@ -66,9 +66,9 @@ def run_bench(args: argparse.Namespace, load: Load, device: Device) -> int:
 
 def _add_accuracy(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Measure word accuracies, CER and 1-NED on the validation suites, whose fonts and lexical words no training "
-        "saw; needs pip install 'clip4str-doctr[bench]'. Prints a table. With --models, compares recognisers on the "
-        "same words, with intervals and tests."
+        "Measure word accuracies, CER and 1-NED on the validation suites, whose fonts and word lists are held "
+        "out from training; needs pip install 'clip4str-doctr[bench]'. Prints a table. With --models, compares "
+        "recognisers on the same words, with intervals and tests."
     )
     parser.add_argument("--models", nargs="+", metavar="NAME", help=f"compare these: {MODELS}")
     parser.add_argument("--arch", help=f"{', '.join(PRESETS)}, or another package's (default: {DEFAULT_ARCH})")
@@ -248,7 +248,7 @@ def _command(args: argparse.Namespace) -> str:
     parts = ["clip4str-doctr", "bench", "accuracy", "--models", *names]
     for suite in args.suite or []:
         parts += ["--suite", suite]
-    parts += ["--data", *(path.name for path in args.data)] if args.data else []
+    parts += ["--data", *(path.name for path in args.data), "--crops", args.crops] if args.data else []
     parts += ["--words", str(args.words), "--title", args.title]
     return shlex.join(parts)
 

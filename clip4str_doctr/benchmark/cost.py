@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from clip4str_doctr.benchmark.recognisers import Crops, Recogniser, recogniser
+from clip4str_doctr.benchmark.recognisers import Crops, Recogniser, as_path, recogniser
+from clip4str_doctr.benchmark.report import package_commit
 
 __all__ = ["cost_words", "measure_cost", "measure_costs"]
 
@@ -31,9 +32,9 @@ logger = logging.getLogger(__name__)
 _WORDS, _SEED, _BATCH, _ROUNDS = 64, 5, 32, 5
 
 PROTOCOL = {
-    "words": f"{_WORDS} rendered words as often as Vietnamese text has them (benchmark.page_stream, seed {_SEED})",
-    "ms_per_word": f"median of {_ROUNDS} rounds over all words, {_BATCH} a call, after one that is not counted; from "
-    "crops in memory to strings",
+    "words": f"rendered words as often as Vietnamese text has them (benchmark.page_stream, seed {_SEED})",
+    "ms_per_word": f"median of {_ROUNDS} rounds of {_WORDS} words each, other words every time, {_BATCH} a call, "
+    "after a round that is not counted; from crops in memory to strings",
     "memory_mb": "most memory the process had at a time, less what it had with Python, torch and this package alone "
     "before the recogniser was loaded; a program that it calls is counted whole",
     "threads": "each recogniser's own default",
@@ -41,10 +42,10 @@ PROTOCOL = {
 
 
 def cost_words() -> Crops:
-    """The crops that times are of. Raises RuntimeError if the fonts are not installed."""
+    """The crops that times are of, for all rounds. Raises RuntimeError if the fonts are not installed."""
     from clip4str_doctr.benchmark.page_stream import page_words, render_words
 
-    return render_words(page_words(_WORDS, _SEED), _SEED)
+    return render_words(page_words(_WORDS * (_ROUNDS + 1), _SEED), _SEED)
 
 
 def measure_costs(
@@ -60,21 +61,31 @@ def measure_costs(
         file = Path(folder) / "crops.npz"
         np.savez(file, *words)
         for spec in specs:
-            command = [sys.executable, "-m", __name__, spec, str(file), "--device", device]
+            command = [sys.executable, "-m", __name__, as_path(spec), str(file), "--device", device]
             done = subprocess.run(command, capture_output=True, encoding="utf-8")
             if done.returncode:
                 raise RuntimeError(f"measuring {spec} failed with status {done.returncode}:\n{done.stderr.strip()}")
             told = json.loads(done.stdout.splitlines()[-1])
             models[told.pop("name")] = told
             tell(f"{spec}: {told['ms_per_word']} ms a word, {told['memory_mb']} MB")
-    made = {"device": f"{device} ({platform.machine()}, {os.cpu_count()} cores)", "torch": torch.__version__}
+    made = {
+        "device": f"{device} ({platform.machine()}, {os.cpu_count()} cores)",
+        "torch": torch.__version__,
+        "commit": package_commit(),
+    }
     return {"protocol": PROTOCOL, "made": made, "models": models}
 
 
 def measure_cost(one: Recogniser, crops: Crops, rounds: int = _ROUNDS, batch: int = _BATCH) -> dict[str, Any]:
-    """Milliseconds a word of a recogniser in this process, and the load of the machine."""
-    seconds = [_round(one, crops, batch) for _ in range(rounds + 1)][1:]
-    values = [1000 * value / len(crops) for value in seconds]
+    """Milliseconds a word of a recogniser in this process, and the load of the machine.
+
+    crops: for all rounds and the one before that is not counted, each of which reads a part of its own.
+    """
+    count = len(crops) // (rounds + 1)
+    if not count:
+        raise ValueError(f"{rounds + 1} rounds need a crop each at least, got {len(crops)}")
+    parts = [crops[start : start + count] for start in range(0, count * (rounds + 1), count)]
+    values = [1000 * _round(one, part, batch) / count for part in parts][1:]
     return {
         "ms_per_word": round(median(values), 3),
         "range": [round(min(values), 3), round(max(values), 3)],
@@ -153,7 +164,7 @@ def main() -> None:
     # Watching takes time, so it has a round of its own.
     children = _Children()
     children.start()
-    _round(one, crops, _BATCH)
+    _round(one, crops[:_WORDS], _BATCH)
     called, after = children.stop(), _peak_mb()
     memory = None if before is None or after is None else round(after - before + called, 1)
     costs |= {"name": one.name, "memory_mb": memory, "load_seconds": round(loading, 2)}

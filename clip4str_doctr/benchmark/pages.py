@@ -273,8 +273,10 @@ def measure(
         for read in readers:
             read(pages[0].image)  # warm-up: sessions and weights are made at the first page
             rows.append({"kind": kind, "reader": read.name, **score_pages(pages, [read(page.image) for page in pages])})
-    protocol = _protocol(seeds) if data is None else {**_protocol(()), "pages": "legible words of whole pictures"}
-    shown = f"--seeds {len(seeds)} --first-seed {seeds[0]}" if data is None else f"--data {data.folder.name}"
+    protocol = _protocol(() if data else seeds, device)
+    shown = f"--seeds {len(seeds)} --first-seed {seeds[0]} --kinds {' '.join(kinds)}"
+    if data is not None:
+        protocol["pages"], shown = "legible words of whole pictures", f"--data {data.folder.name}"
     command = f"clip4str-doctr bench page {shown} --detectors {' '.join(detectors)} --models {' '.join(recognisers)}"
     title = "Rendered pages" if data is None else f"Pages of {data.folder.name}"
     made = {"package": __version__, "commit": protocol["commit"], "device": protocol["device"]}
@@ -282,17 +284,17 @@ def measure(
     return {**report, "models": {pair.model: pair.facts for pair in pairs}, "rows": rows, "protocol": protocol}
 
 
-def _protocol(seeds: Sequence[int]) -> dict[str, Any]:
+def _protocol(seeds: Sequence[int], device: torch.device | str) -> dict[str, Any]:
     return {
-        "pages": "clip4str_doctr.benchmark.rendered_pages: fonts and words that training never saw",
+        "pages": "clip4str_doctr.benchmark.rendered_pages: fonts and word lists held out from training",
         "seeds": list(seeds),
         "match": f"IoU >= {_IOU} of straight boxes, each box once; ground truth: ink of the word",
         "word_accuracy": "of all words, cased, NFC, found and read",
         "margin": MARGIN,
         "commit": package_commit(),
         "versions": {name: _version(name) for name in ("clip4str-doctr", "python-doctr", "rapidocr", "torch")},
-        "device": f"CPU {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads",
-        "load": [round(value, 1) for value in os.getloadavg()],
+        "device": f"{device} ({platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads)",
+        "load": [round(value, 1) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
     }
 
 

@@ -39,7 +39,16 @@ from clip4str_doctr.training.validate import read_words
 from clip4str_doctr.weight_card import CONFIG_FILE, NORMALIZATIONS, TENSOR_FILE, read_json, sha256_of
 from clip4str_doctr.weights import load_model
 
-__all__ = ["Crops", "Recogniser", "doctr_recogniser", "file_facts", "our_recogniser", "recogniser", "versions"]
+__all__ = [
+    "Crops",
+    "Recogniser",
+    "as_path",
+    "doctr_recogniser",
+    "file_facts",
+    "our_recogniser",
+    "recogniser",
+    "versions",
+]
 
 Crops = Sequence[npt.NDArray[np.uint8]]
 Read = Callable[[Crops], Sequence[str]]
@@ -90,6 +99,18 @@ def recogniser(spec: str, device: torch.device | str = "cpu") -> Recogniser:
         f"no recogniser is called {spec!r}; give {', '.join([*PRESETS, *PEERS])}, an architecture of docTR's, a "
         "weights folder, a .ckpt, or module:function"
     )
+
+
+def as_path(spec: str) -> str:
+    """The same name, but a bare folder's or file's as `./NAME`: read without asking for docTR's names first."""
+    from clip4str_doctr.benchmark.peers import PEERS
+    from clip4str_doctr.plugin import factories
+
+    name = spec.partition("#")[0]
+    known = (*PRESETS, *PEERS, *factories())
+    if Path(name).name != name or not Path(name).exists() or name in known or name in _doctr_archs():
+        return spec
+    return f"./{spec}"
 
 
 def our_recogniser(

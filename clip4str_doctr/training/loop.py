@@ -3,14 +3,13 @@
 `clip4str-doctr train RECIPE --out FOLDER` runs it; a run that was stopped goes on where it was.
 """
 
-import json
 import logging
 import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,8 +19,6 @@ from typing import Any
 # 180 words/s on 2 cores).
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +47,7 @@ from clip4str_doctr.training.optim import (
 from clip4str_doctr.training.precision import autocast_dtype
 from clip4str_doctr.training.pupils import find_pupil
 from clip4str_doctr.training.recipe import FreezeRecipe, OtherRecipeError, Recipe, recipe_from_dict
+from clip4str_doctr.training.run_log import RunLog
 from clip4str_doctr.training.start import Start, find_start, fitting_head
 from clip4str_doctr.training.validate import STYLES
 
@@ -59,8 +57,6 @@ CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 WEIGHTS = "weights"
 MAX_SKIPPED = 20
-# Seconds: no step or validation takes longer, a pause does.
-LONGEST_TICK = 120.0
 # What may change when a run goes on: how it is carried out and reported, and how much time it may take.
 FREE_KEYS = frozenset(
     (
@@ -107,6 +103,8 @@ def train(
     if state is not None:
         run.load_state_dict(state)
         logger.info("resumed at step %d", run.step)
+        if run.progress >= 1.0 and (out / WEIGHTS).is_dir():
+            return True
     if own is not None:
         write_left_out(own.left_out, out)
         factory = OwnWordsFactory(own, recipe.words, factory)
@@ -257,6 +255,7 @@ class TrainingRun:
             "own_words": None if self.own is None else self.own.to_dict(),
             "step": self.step,
             "active_seconds": self.active_seconds,
+            "precision": str(self.autocast or torch.float32),
             "scores": self.scores,
             "model": self.model.state_dict(),
             "ctc_head": self.ctc_head.state_dict(),
@@ -274,6 +273,12 @@ class TrainingRun:
             raise OtherRecipeError(f"the checkpoint has another {', '.join(fixed)}; use a new output folder")
         if state.get("own_words") != (None if self.own is None else self.own.to_dict()):
             raise OtherRecipeError("the words of --data or --val have changed since the checkpoint; use a new folder")
+        precision = str(self.autocast or torch.float32)
+        if state.get("precision", precision) != precision:
+            logger.warning(
+                "the run so far was in %s, this machine goes on in %s, which is faster here: not to the bit as there",
+                *(state["precision"], precision),
+            )
         self.model.load_state_dict(state["model"])
         self.ctc_head.load_state_dict(state["ctc_head"])
         self.average.load_state_dict(state["average"])
@@ -326,60 +331,6 @@ def save_checkpoint(run: TrainingRun, path: Path) -> None:
     torch.save(run.state_dict(), partial)
     os.replace(partial, path)
     logger.info("saved %s at step %d", path, run.step)
-
-
-class RunLog:
-    """Log lines and log.jsonl, and the clock that `active_seconds` is counted by."""
-
-    def __init__(self, run: TrainingRun, path: Path) -> None:
-        self.run, self.path = run, path
-        self.last_tick = time.monotonic()
-        self.window_seconds = run.active_seconds
-        self.window_step = run.step
-        self.validated_step = -1
-        self.totals: dict[str, Tensor] = {}
-
-    def tick(self) -> None:
-        """Count the time since the last tick as active, but for a pause (SIGSTOP, a sleeping laptop)."""
-        now = time.monotonic()
-        self.run.active_seconds += min(now - self.last_tick, LONGEST_TICK)
-        self.last_tick = now
-
-    def step(self, report: StepReport) -> None:
-        """Remember a step's figures; on every `log_every`th write their means."""
-        run = self.run
-        for name in StepReport.__dataclass_fields__:
-            self.totals[name] = self.totals.get(name, 0.0) + getattr(report, name)
-        if run.step % run.recipe.run.log_every:
-            return
-        steps = run.step - self.window_step
-        seconds = max(run.active_seconds - self.window_seconds, 1e-9)
-        means = {name: round(float(total) / steps, 4) for name, total in self.totals.items()}
-        speed = {
-            "lr": run.optimizer.param_groups[0]["lr"],
-            "images_per_second": round(steps * run.recipe.data.batch_size / seconds, 1),
-        }
-        self._write({"kind": "train", **means, **speed})
-        self.window_step, self.window_seconds = run.step, run.active_seconds
-        self.totals.clear()
-
-    def validation(self, held_out: Mapping[str, tuple[list[npt.NDArray[np.uint8]], list[str]]]) -> None:
-        """Score the averaged weights on the crops and labels of each style, and write that."""
-        model = self.run.averaged_model()
-        scores = {style: asdict(self.run.pupil.score(model, *held_out[style])) for style in held_out}
-        self.validated_step = self.run.step
-        self.tick()
-        rounded = {style: {name: round(one, 4) for name, one in parts.items()} for style, parts in scores.items()}
-        self.run.scores = rounded
-        self._write({"kind": "validation", **rounded})
-
-    def _write(self, values: Mapping[str, Any]) -> None:
-        run = self.run
-        clock = {"step": run.step, "samples": run.samples, "progress": round(run.progress, 5)}
-        line = {**clock, **values, "active_seconds": round(run.active_seconds, 1)}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        logger.info("%s", " ".join(f"{key} {value}" for key, value in line.items()))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from PIL import Image
 
 from clip4str_doctr.benchmark.comparison import as_word, compare, merged, refigured
 from clip4str_doctr.benchmark.cost import measure_cost
-from clip4str_doctr.benchmark.recognisers import Crops, Recogniser
+from clip4str_doctr.benchmark.recognisers import Crops, Recogniser, as_path
 from clip4str_doctr.benchmark.results import files_of, page_of_results, read_report, write_page, write_report
 from clip4str_doctr.benchmark.tables import csv_of, tables_of
 from clip4str_doctr.benchmark.word_sets import WordSet
@@ -216,7 +216,7 @@ def test_a_recogniser_takes_ten_lines(
 def test_costs_are_measured(micro_folder: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process of its own; the report keeps all else."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("clip4str_doctr.benchmark.cost.cost_words", lambda: words().crops)
+    monkeypatch.setattr("clip4str_doctr.benchmark.cost.cost_words", lambda: words().crops * 3)
     report = compare([Recogniser("clip4str_vn_tiny", lambda crops: LABELS)], [words()], title="")
     write_report({**report, "specs": [str(micro_folder)]}, tmp_path, "mine")
     assert main(["bench", "cost", "mine.json", "--device", "cpu", "--note", "beside others"]) == 0
@@ -231,14 +231,26 @@ def test_costs_are_measured(micro_folder: Path, tmp_path: Path, capsys: Any, mon
 
 
 def test_a_round_is_warmed_up_and_not_counted() -> None:
-    calls: list[int] = []
+    calls: list[list[int]] = []
 
     def read(crops: Crops) -> list[str]:
-        calls.append(len(crops))
+        calls.append([int(crop[0, 0, 0]) for crop in crops])
         return [""] * len(crops)
 
-    told = measure_cost(Recogniser("a", read), words().crops, rounds=2, batch=3)
-    assert calls == [3, 1] * 3 and told["ms_per_word"] >= 0
+    crops = [np.full((8, 20, 3), number, np.uint8) for number in range(13)]
+    told = measure_cost(Recogniser("a", read), crops, rounds=2, batch=3)
+    # Each round has words of its own.
+    assert calls == [[0, 1, 2], [3], [4, 5, 6], [7], [8, 9, 10], [11]] and told["ms_per_word"] >= 0
+    with pytest.raises(ValueError, match="3 rounds need a crop each at least, got 2"):
+        measure_cost(Recogniser("a", read), crops[:2], rounds=2)
+
+
+def test_a_folder_by_its_bare_name_is_known_for_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "parseq", "clip4str_vn_tiny"):
+        (tmp_path / name).mkdir()
+    specs = ["mine", "mine#visual", "parseq", "clip4str_vn_tiny", "tesseract", "my_reader:read", "./mine"]
+    assert [as_path(spec) for spec in specs] == ["./mine", "./mine#visual", *specs[2:]]
 
 
 @pytest.mark.parametrize(

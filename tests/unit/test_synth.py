@@ -20,6 +20,7 @@ from clip4str_doctr.training.synth import (
     fonts_installed,
     is_held_out,
     place_tone,
+    words,
 )
 from clip4str_doctr.training.synth import fonts as fonts_room
 from clip4str_doctr.training.synth.families import STREET_PACKAGES
@@ -104,6 +105,14 @@ def test_lexical_words_are_split() -> None:
     for name in ("tokens", "syllables", "names", "places", "signs"):
         assert not any(is_held_out(train.frequent(rng, name)) for _ in range(500))
         assert all(is_held_out(val.uniform(rng, name)) for _ in range(500))
+
+
+def test_training_says_no_held_out_word_by_chance() -> None:
+    train = WordSource("train", 0)
+    said = {words._bare(train.sample(index)) for index in range(6000)}
+    assert not said & words._held_out_words()
+    # Numbers are no words, and single letters are everybody's.
+    assert words._held_out_words() and not any(word.isdigit() or len(word) == 1 for word in words._held_out_words())
 
 
 def test_other_split_or_style_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -15,7 +16,7 @@ from micro_training import MICRO, RECIPE, SYMBOLS, Blocks, micro_recipe
 
 from clip4str_doctr.config import HALF_NORMALIZATION
 from clip4str_doctr.preprocess import Preprocess
-from clip4str_doctr.training import loop
+from clip4str_doctr.training import loop, run_log
 from clip4str_doctr.training.data import Pools, batches_from, clean_share, sample_style
 from clip4str_doctr.training.export import export
 from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
@@ -99,13 +100,13 @@ def test_batch_norms_learn_from_mixed_batches_only(one_thread: None) -> None:
 
 def test_a_pause_does_not_count_as_training(monkeypatch: Any, tmp_path: Path, one_thread: None) -> None:
     now = iter([0.0, 3.0, 3.0 + 7200.0])
-    monkeypatch.setattr(loop.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(run_log.time, "monotonic", lambda: next(now))
     run = loop.TrainingRun(micro_recipe())
-    log = loop.RunLog(run, tmp_path / "log.jsonl")
+    log = run_log.RunLog(run, tmp_path / "log.jsonl")
     log.tick()
     assert run.active_seconds == 3.0
     log.tick()
-    assert run.active_seconds == 3.0 + loop.LONGEST_TICK
+    assert run.active_seconds == 3.0 + run_log.LONGEST_TICK
 
 
 def test_share_of_clean_words_falls() -> None:
@@ -191,6 +192,28 @@ def test_train_runs_to_its_end_logs_and_exports(tmp_path: Path, one_thread: None
     assert card.dtype == "float16" and card.data is not None and card.data.startswith("48 ")
     assert card.metrics["watched"]["clean"] == scores[-1]["clean"]
     assert load_model(tmp_path / loop.WEIGHTS).config.symbols == SYMBOLS
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path, one_thread: None) -> None:
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_killed_run_tells_no_step_twice(tmp_path: Path, one_thread: None) -> None:
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    whole = (tmp_path / loop.LOG).read_text()
+    halfway = loop.TrainingRun(micro_recipe())
+    for batch in islice(batches_from(0, micro_pools(0)), 5):
+        halfway.advance(batch)
+    loop.save_checkpoint(halfway, tmp_path / loop.CHECKPOINT)
+    # The last line was being written.
+    (tmp_path / loop.LOG).write_text(whole + '{"step": 5, "sam')
+    shutil.rmtree(tmp_path / loop.WEIGHTS)
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    steps = [(line["step"], line["kind"]) for line in map(json.loads, (tmp_path / loop.LOG).read_text().splitlines())]
+    assert steps == [(line["step"], line["kind"]) for line in map(json.loads, whole.splitlines())]
 
 
 @pytest.mark.skipif(not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[train]")

@@ -193,3 +193,12 @@ def test_a_run_in_automatic_precision(micro_folder: Path) -> None:
     run = loop.TrainingRun(replace(recipe, run=replace(recipe.run, precision="auto")))
     report = run.advance(Batch(torch.zeros(2, 32, 128, 3, dtype=torch.uint8), ["phở", "a"]))
     assert torch.isfinite(report.loss)
+
+
+def test_another_precision_than_the_run_had_is_told(micro_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = recipe_from(micro_folder)
+    state = loop.TrainingRun(recipe).state_dict()
+    loop.TrainingRun(recipe).load_state_dict(state)
+    assert "so far was in" not in caplog.text
+    loop.TrainingRun(recipe).load_state_dict({**state, "precision": "torch.bfloat16"})
+    assert "so far was in torch.bfloat16, this machine goes on in torch.float32" in caplog.text

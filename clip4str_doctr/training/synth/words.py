@@ -62,8 +62,11 @@ def is_held_out(word: str) -> bool:
 
     Case, tone placement and punctuation around the word make no difference.
     """
-    bare = place_tone(word.casefold(), "new").strip(_PUNCTUATION)
-    return zlib.crc32(unicodedata.normalize("NFC", bare).encode()) % 20 == 0
+    return zlib.crc32(_bare(word).encode()) % 20 == 0
+
+
+def _bare(word: str) -> str:
+    return unicodedata.normalize("NFC", place_tone(word.casefold(), "new").strip(_PUNCTUATION))
 
 
 def valid_label(text: str) -> bool:
@@ -110,11 +113,19 @@ def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
     }
 
 
+@lru_cache(maxsize=1)
+def _held_out_words() -> frozenset[str]:
+    """Bare held-out words of two letters or more: what training may not say by chance either."""
+    bare = {_bare(word) for rows in _lexicon().values() for word, _, held_out in rows if held_out}
+    return frozenset(word for word in bare if sum(symbol.isalpha() for symbol in word) > 1)
+
+
 class WordSource:
     """Draws labels: 1..25 symbols of the alphabet, NFC, no space.
 
-    split "val" draws lexical words only from the held-out ones, "train" never does; numbers and random strings differ
-    by their random stream. mixture: kinds of labels and their shares; `general_mixture` without.
+    split "val" draws lexical words only from the held-out ones, "train" says none of them, whether drawn from a list or
+    made up; numbers differ by their random stream only. mixture: kinds of labels and their shares; `general_mixture`
+    without.
     """
 
     def __init__(
@@ -144,7 +155,7 @@ class WordSource:
         while True:
             _, source = self._sources[int(np.searchsorted(self._shares, rng.random(), side="right"))]
             label = source(rng)
-            if valid_label(label):
+            if valid_label(label) and not (self.split == "train" and _bare(label) in _held_out_words()):
                 return label
 
     def frequent(self, rng: np.random.Generator, name: str = "tokens") -> str:

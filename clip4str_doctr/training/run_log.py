@@ -1,0 +1,102 @@
+"""What a training run tells while it runs: log lines, log.jsonl, and the clock of its schedule."""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from clip4str_doctr.training.loop import StepReport, TrainingRun
+
+__all__ = ["LONGEST_TICK", "RunLog"]
+
+logger = logging.getLogger(__name__)
+
+# Seconds: no step or validation takes longer, a pause does.
+LONGEST_TICK = 120.0
+
+
+class RunLog:
+    """Log lines and log.jsonl, and the clock that `active_seconds` is counted by.
+
+    Lines of steps that the run has not made, as one that was killed leaves them behind its last checkpoint, go first.
+    """
+
+    def __init__(self, run: "TrainingRun", path: Path) -> None:
+        self.run, self.path = run, path
+        _cut_after(path, run.step)
+        self.last_tick = time.monotonic()
+        self.window_seconds = run.active_seconds
+        self.window_step = run.step
+        self.validated_step = -1
+        self.totals: dict[str, Tensor] = {}
+
+    def tick(self) -> None:
+        """Count the time since the last tick as active, but for a pause (SIGSTOP, a sleeping laptop)."""
+        now = time.monotonic()
+        self.run.active_seconds += min(now - self.last_tick, LONGEST_TICK)
+        self.last_tick = now
+
+    def step(self, report: "StepReport") -> None:
+        """Remember a step's figures; on every `log_every`th write their means."""
+        run = self.run
+        for one in fields(report):
+            self.totals[one.name] = self.totals.get(one.name, 0.0) + getattr(report, one.name)
+        if run.step % run.recipe.run.log_every:
+            return
+        steps = run.step - self.window_step
+        seconds = max(run.active_seconds - self.window_seconds, 1e-9)
+        means = {name: round(float(total) / steps, 4) for name, total in self.totals.items()}
+        speed = {
+            "lr": run.optimizer.param_groups[0]["lr"],
+            "images_per_second": round(steps * run.recipe.data.batch_size / seconds, 1),
+        }
+        self._write({"kind": "train", **means, **speed})
+        self.window_step, self.window_seconds = run.step, run.active_seconds
+        self.totals.clear()
+
+    def validation(self, held_out: Mapping[str, tuple[list[npt.NDArray[np.uint8]], list[str]]]) -> None:
+        """Score the averaged weights on the crops and labels of each style, and write that."""
+        model = self.run.averaged_model()
+        scores = {style: asdict(self.run.pupil.score(model, *held_out[style])) for style in held_out}
+        self.validated_step = self.run.step
+        self.tick()
+        rounded = {style: {name: round(one, 4) for name, one in parts.items()} for style, parts in scores.items()}
+        self.run.scores = rounded
+        self._write({"kind": "validation", **rounded})
+
+    def _write(self, values: Mapping[str, Any]) -> None:
+        run = self.run
+        clock = {"step": run.step, "samples": run.samples, "progress": round(run.progress, 5)}
+        line = {**clock, **values, "active_seconds": round(run.active_seconds, 1)}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        logger.info("%s", " ".join(f"{key} {value}" for key, value in line.items()))
+
+
+def _cut_after(path: Path, step: int) -> None:
+    """Leave of a log the lines up to a step; what is no line, torn off by a crash, goes, too."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
+    if len(kept) < len(lines):
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        os.replace(partial, path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
