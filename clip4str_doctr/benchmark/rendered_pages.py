@@ -1,6 +1,6 @@
 """Vietnamese A4 pages with known words: running text, two columns, a table; clean, and as if photographed.
 
-Words and font families are those that training never saw. A word's box is the box of its *ink*, marks and tails
+Font families and word lists are held out from training. A word's box is the box of its *ink*, marks and tails
 included, neither the font's line nor its bearings: "ăn" is low, "Ấy" is high. It belongs to no detector's habit.
 """
 

@@ -1,9 +1,9 @@
 """Wide crops: read whole, cut as docTR cuts them, or cut at the gaps between words.
 
 `python -m clip4str_doctr.benchmark.wide_crops -o wide_crops.json` renders words and phrases of 1 to 25 symbols (and
-phrases of up to 40, which no single pass can read) at aspect ratios of 1 to 20, in fonts and words that training never
-saw, reads each in every way and tabulates by aspect ratio and by length. A phrase is what a detector hands over that
-overlooked a space: its right answer is its symbols without the spaces, for the alphabet has none.
+phrases of up to 40, which no single pass can read) at aspect ratios of 1 to 20, in fonts and from word lists held out
+from training, reads each in every way and tabulates by aspect ratio and by length. A phrase is what a detector hands
+over that overlooked a space: its right answer is its symbols without the spaces, for the alphabet has none.
 """
 
 import argparse
