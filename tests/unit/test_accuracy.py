@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from clip4str_doctr import load_model
 from clip4str_doctr.benchmark.accuracy import markdown_row, measure, protocol, suite_words
+from clip4str_doctr.benchmark.adaptive import adaptive_figures
 from clip4str_doctr.benchmark.confusion import LOST, count_confusion, split_letter
 from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.labelled import labelled_words
@@ -170,3 +172,19 @@ def test_the_surest_failures_come_first() -> None:
     gallery = np.asarray(draw_gallery(failures, "clean"))
     assert gallery[40, 20].tolist() == [200, 200, 200] and gallery[40, 280].tolist() == [10, 10, 10]
     assert np.array_equal(np.asarray(draw_gallery(failures, "clean", most=1))[40, 280], [255, 255, 255])
+
+
+@needs_fonts
+def test_what_auto_leaves_and_loses(micro_folder: Path) -> None:
+    model = load_model(micro_folder)
+    model.certain_from = 1.0
+    config = model.config
+    figures = adaptive_figures(model, 4, ("clean", "sign"))
+    assert model.config == config and figures.keys() == {"clean", "sign", "all"}
+    # Random weights are never certain, so all is read by both branches either way.
+    assert figures["all"]["left"] == 0 and figures["all"]["right_auto"] == figures["all"]["right_always"]
+    with torch.no_grad():  # certain that there is nothing
+        model.visual_decoder.head.bias[model.charset.eos] += 100
+    model.certain_from = 0.5
+    figures = adaptive_figures(model, 4, ("clean", "sign"))
+    assert figures["all"] == {"n": 8, "right_always": figures["all"]["right_always"], "right_auto": 0, "left": 8}
