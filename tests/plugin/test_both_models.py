@@ -284,8 +284,11 @@ def test_mixed_precision(dtype: torch.dtype, model: CLIP4STR, crops: Crops) -> N
     assert 0 < float((tokens - expected).norm()) < 0.02 * float(expected.norm())
     out = mixed(pixels, target=["a"] * 8, return_model_output=True)
     assert out["out_map"].dtype == torch.float32 and out["loss"].isfinite()
+    kinds = [one.dtype for one in mixed.parameters()]
     read, answers = texts(mixed, crops[:8]), texts(model, crops[:8])
     assert sum(one == other for one, other in zip(read, answers, strict=True)) >= 7, (read, answers)
+    # docTR 1.0 casts the model to its first parameter's type before every batch.
+    assert [one.dtype for one in mixed.parameters()] == kinds
     assert {one.dtype for one in mixed.float().parameters()} == {torch.float32}
     with pytest.raises(ValueError, match=r"bfloat16 or torch\.float16, got torch\.float32"):
         mixed.mixed_precision(torch.float32)
