@@ -273,7 +273,7 @@ def measure(
         for read in readers:
             read(pages[0].image)  # warm-up: sessions and weights are made at the first page
             rows.append({"kind": kind, "reader": read.name, **score_pages(pages, [read(page.image) for page in pages])})
-    protocol = _protocol(() if data else seeds, device)
+    protocol = _protocol(seeds if data is None else (), device)
     shown = f"--seeds {len(seeds)} --first-seed {seeds[0]} --kinds {' '.join(kinds)}"
     if data is not None:
         protocol["pages"], shown = "legible words of whole pictures", f"--data {data.folder.name}"
