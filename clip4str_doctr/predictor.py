@@ -30,9 +30,7 @@ class WideCropPredictor(RecognitionPredictor):
     """docTR's `RecognitionPredictor`, with a second way to deal with wide crops.
 
     pre_processor, model: as for docTR's. split_wide_crops: docTR's own way, from 8:1 on. cut_at_gaps: crops wider than
-    `wide_from` heights are read whole and, if that is not certain (`CERTAIN_WHOLE` per symbol), cut between their
-    words, and the more certain answer counts. The confidence of a joined answer follows the model's kind: the product
-    of its pieces, the least of them, or their mean by symbols.
+    `wide_from` heights get a second look (`wide_crops.read_at_gaps`).
     Both are attributes that may be changed at any time; set one of them at most. The preprocessor's `batch_size` is the
     most crops read at once; it is halved, with one warning, where memory does not hold them.
     """

@@ -182,6 +182,11 @@ class TrainingRun:
     def progress(self) -> float:
         return schedule_progress(self.samples, self.active_seconds, self.recipe.schedule)
 
+    @property
+    def precision(self) -> str:
+        """The dtype that steps are computed in, autocast's or the weights'."""
+        return str(self.autocast or torch.float32)
+
     def advance(self, batch: Batch) -> StepReport:
         """Learn from one batch."""
         loss_recipe = self.recipe.loss
@@ -255,7 +260,7 @@ class TrainingRun:
             "own_words": None if self.own is None else self.own.to_dict(),
             "step": self.step,
             "active_seconds": self.active_seconds,
-            "precision": str(self.autocast or torch.float32),
+            "precision": self.precision,
             "scores": self.scores,
             "model": self.model.state_dict(),
             "ctc_head": self.ctc_head.state_dict(),
@@ -273,11 +278,10 @@ class TrainingRun:
             raise OtherRecipeError(f"the checkpoint has another {', '.join(fixed)}; use a new output folder")
         if state.get("own_words") != (None if self.own is None else self.own.to_dict()):
             raise OtherRecipeError("the words of --data or --val have changed since the checkpoint; use a new folder")
-        precision = str(self.autocast or torch.float32)
-        if state.get("precision", precision) != precision:
+        if state.get("precision", self.precision) != self.precision:
             logger.warning(
                 "the run so far was in %s, this machine goes on in %s, which is faster here: not to the bit as there",
-                *(state["precision"], precision),
+                *(state["precision"], self.precision),
             )
         self.model.load_state_dict(state["model"])
         self.ctc_head.load_state_dict(state["ctc_head"])
