@@ -1,12 +1,12 @@
 """What every measurement needs to become a figure: the code it was made with, and a file that is never half-written."""
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clip4str_doctr.atomic import written
 from clip4str_doctr.published import find_checkpoint
 from clip4str_doctr.weight_card import TENSOR_FILE, read_card, sha256_of
 from clip4str_doctr.weight_folder import is_weight_folder
@@ -31,9 +31,8 @@ def package_commit() -> str | None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write under another name first: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    with written(path) as part:
+        part.write_bytes(content)
 
 
 def tell(report: Mapping[str, Any], out: Path | None) -> None:

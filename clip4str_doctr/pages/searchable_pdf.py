@@ -20,6 +20,7 @@ import pypdfium2.raw as pdfium_c
 from doctr.io.elements import Page
 from PIL import Image
 
+from clip4str_doctr.atomic import written
 from clip4str_doctr.images import open_image
 from clip4str_doctr.pages.files import POINTS_PER_INCH, is_pdf, opened_pdf
 from clip4str_doctr.pages.reading import words_of
@@ -50,10 +51,17 @@ def searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> No
 
     A PDF keeps its pages as they are, and words that its own text has already are not added again. Images become
     pages in their printed size (see `page_size`), JPEG data untouched, other pixels without loss.
+    The destination is written whole or not at all, and may be the source itself.
     Raises MissingFontToolsError, UnreadableImageError, OSError.
     """
     symbols = {symbol for page in pages for word in words_of(page) for symbol in word.value}
     font_file = glyphless_font(symbols | {" "})
+    # The destination may be the source, which PDFium reads from until it is closed.
+    with written(destination) as part:
+        _save(source, pages, font_file, part)
+
+
+def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Path) -> None:
     if is_pdf(source):
         with opened_pdf(source) as pdf, _loaded_font(pdf, font_file) as font:
             for number, page in enumerate(pages):

@@ -22,6 +22,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 import torch
 from torch import Tensor, nn
 
+from clip4str_doctr.atomic import written
 from clip4str_doctr.config import model_config_from_dict, model_config_to_dict
 from clip4str_doctr.preprocess import normalize
 from clip4str_doctr.training.data import (
@@ -331,9 +332,8 @@ def watched_styles(recipe: Recipe) -> tuple[str, ...]:
 
 def save_checkpoint(run: TrainingRun, path: Path) -> None:
     """Write the run's state; a reader sees the old file or the new one, never a part."""
-    partial = path.with_suffix(".partial")
-    torch.save(run.state_dict(), partial)
-    os.replace(partial, path)
+    with written(path) as part:
+        torch.save(run.state_dict(), part)
     logger.info("saved %s at step %d", path, run.step)
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+from clip4str_doctr.atomic import written
 
 if TYPE_CHECKING:
     from clip4str_doctr.training.loop import StepReport, TrainingRun
@@ -90,9 +91,8 @@ def _cut_after(path: Path, step: int) -> None:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
     if len(kept) < len(lines):
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        os.replace(partial, path)
+        with written(path) as part:
+            part.write_text("".join(kept), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:

@@ -15,7 +15,7 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 
 # From the ground up: a room may import, when it is imported itself, from its own floor and those before it.
 FLOORS = (
-    ("charset", "eager", "weight_state"),
+    ("atomic", "charset", "eager", "weight_state"),
     ("config",),
     (
         "preprocess",
@@ -27,7 +27,7 @@ FLOORS = (
         "tokenizer",
         "boxes",
     ),
-    ("fast_decoding", "ink", "gaps"),
+    ("fast_decoding", "ink", "gaps", "long_pages"),
     ("lines", "finders"),
     ("wide_crops", "modeling"),
     ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),

@@ -174,6 +174,22 @@ def test_a_page_without_words(picture: Path, tmp_path: Path) -> None:
     assert text_of(tmp_path / "a.pdf") == "" and count_pages(tmp_path / "a.pdf") == 1
 
 
+def test_a_pdf_may_be_written_over_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_page(PLACED, HW).save(tmp_path / "a.pdf", resolution=150)
+    (before,) = open_pages(tmp_path / "a.pdf")
+    scan = (tmp_path / "a.pdf").read_bytes()
+    # What fails half-way leaves what was there.
+    with monkeypatch.context() as patched:
+        patched.setattr(pdfium.PdfDocument, "save", lambda self, path: Path(path).write_bytes(b"%PDF") / 0)
+        with pytest.raises(ZeroDivisionError):
+            searchable_pdf(tmp_path / "a.pdf", [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    assert (tmp_path / "a.pdf").read_bytes() == scan
+    searchable_pdf(tmp_path / "a.pdf", [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    assert text_of(tmp_path / "a.pdf").split() == WORDS
+    np.testing.assert_array_equal(next(open_pages(tmp_path / "a.pdf")), before)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pdf"]
+
+
 @needs_poppler
 def test_slanted_words(picture: Path, tmp_path: Path) -> None:
     page = built_page([("nghiêng", (100, 100, 300, 140))], HW)

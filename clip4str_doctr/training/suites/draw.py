@@ -4,12 +4,12 @@ Ran once, when a suite was defined; the files in `labels/` are the suite, and wo
 """
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from clip4str_doctr.atomic import written
 from clip4str_doctr.training.suites import SIZE, SUITES
 from clip4str_doctr.training.synth.render import STYLES
 from clip4str_doctr.training.synth.vocabularies import document_mixture, street_mixture
@@ -144,9 +144,8 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for NAME.txt")
     arguments = parser.parse_args()
     for name in arguments.names:
-        part = arguments.out / f".{name}.part"
-        part.write_text("".join(f"{label}\n" for label in draw_labels(name)), encoding="utf-8")
-        os.replace(part, arguments.out / f"{name}.txt")
+        with written(arguments.out / f"{name}.txt") as part:
+            part.write_text("".join(f"{label}\n" for label in draw_labels(name)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Contact sheet: python -m clip4str_doctr.training.synth --style photo --split train --count 60 -o sheet.png"""
 
 import argparse
-import os
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from clip4str_doctr.atomic import written
 from clip4str_doctr.training.synth.fonts import load_face, usable_faces
 from clip4str_doctr.training.synth.render import STYLES, Renderer
 
@@ -40,9 +40,8 @@ def main() -> None:
     arguments = parser.parse_args()
     renderer = Renderer(arguments.style, arguments.split, arguments.seed)
     sheet = contact_sheet(renderer, arguments.first, arguments.count)
-    part = arguments.output.with_name(f".{arguments.output.name}.part")
-    sheet.save(part, format=(arguments.output.suffix[1:] or "png").upper().replace("JPG", "JPEG"))
-    os.replace(part, arguments.output)
+    with written(arguments.output) as part:
+        sheet.save(part, format=(arguments.output.suffix[1:] or "png").upper().replace("JPG", "JPEG"))
     print(f"{arguments.output}: {arguments.count} crops, {arguments.style}, {arguments.split}")
 
 

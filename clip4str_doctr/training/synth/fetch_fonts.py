@@ -19,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from clip4str_doctr.atomic import written
 from clip4str_doctr.training.synth.families import letters_of_file
 
 logger = logging.getLogger(__name__)
@@ -55,9 +56,8 @@ def fetch(folder: Path, rows: Sequence[Sequence[str]]) -> dict[str, dict[str, An
             "letters": "all" if set(kept.values()) == {"all"} else "plain",
             "sha256": {path.name: _sha256(path) for path in sorted((folder / family).iterdir())},
         }
-        part = folder / ".fonts.json.part"
-        part.write_text(json.dumps(record, indent=1, sort_keys=True))
-        os.replace(part, record_path)
+        with written(record_path) as part:
+            part.write_text(json.dumps(record, indent=1, sort_keys=True))
     return record
 
 
