@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip4str_doctr.boxes import Page
+from clip4str_doctr.long_pages import find_in_stretches
 
 __all__ = ["RapidOCRLines", "TesseractRow", "TesseractWords", "import_rapidocr", "quiet_rapidocr"]
 
@@ -47,6 +48,9 @@ class RapidOCRLines:
     runs. Raises RuntimeError where rapidocr or onnxruntime is not installed.
     """
 
+    # It shrinks pages with a longer side.
+    LONGEST = 2000
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._engine: Any = None
@@ -57,16 +61,24 @@ class RapidOCRLines:
         return import_rapidocr()
 
     def __call__(self, page: Page) -> npt.NDArray[np.float64]:
-        """page (H, W, 3) uint8 RGB -> quads (N, 4, 2) of lines, in pixels.
+        """page (H, W, 3) uint8 RGB -> quads (N, 4, 2) of lines, in pixels. Long pages are seen in stretches.
 
         RapidOCR sorts its boxes but not their scores, so the scores belong to no box and are left out.
+        Raises RuntimeError for a page that RapidOCR fails on, as strips less than 16 of 2000 pixels wide or high.
         """
+        return find_in_stretches(self._find, page, self.LONGEST)
+
+    def _find(self, page: Page) -> npt.NDArray[np.float64]:
         with self._lock:
             if self._engine is None:
                 self._engine = self._make()
             engine = self._engine
             # As other OpenCV code, it takes arrays for BGR.
-            found = engine(np.ascontiguousarray(page[..., ::-1]), use_det=True, use_cls=False, use_rec=False)
+            try:
+                found = engine(np.ascontiguousarray(page[..., ::-1]), use_det=True, use_cls=False, use_rec=False)
+            except Exception as error:  # its own exceptions have no other class in common
+                height, width = page.shape[:2]
+                raise RuntimeError(f"RapidOCR failed on {width} x {height} pixels: {error}") from error
         if found.boxes is None:
             return np.zeros((0, 4, 2))
         return np.asarray(found.boxes, np.float64).reshape(-1, 4, 2)
@@ -111,8 +123,10 @@ class TesseractWords:
             raise RuntimeError(
                 f"the program {program!r} is not installed; type: apt install tesseract-ocr tesseract-ocr-vie"
             )
-        languages = self.run(["--list-langs"], b"").split("\n")[1:]
-        self.language = next((name for name in ("vie", "eng", *languages) if name and name in languages), None)
+        # Windows ends lines with CR LF. The last two are data of layout and of formulas, no languages.
+        listed = [name.strip() for name in self.run(["--list-langs"], b"").splitlines()[1:]]
+        languages = [name for name in listed if name and name not in ("osd", "equ")]
+        self.language = next((name for name in ("vie", "eng", *languages) if name in languages), None)
         if self.language is None:
             raise RuntimeError("tesseract has no language data; type: apt install tesseract-ocr-vie")
 

@@ -240,21 +240,25 @@ def _listed_words(text: _File, pictures: list[_File]) -> Iterator[tuple[str, _Pl
 
 
 def _paired(pictures: list[_File], texts: list[_File], folder: Path) -> Iterator[tuple[_File, list[tuple[int, str]]]]:
-    """Every picture with its lines; by name where one is gt_NAME.txt, else by the number that both names end with."""
+    """Every picture with its lines; by name, gt_NAME.txt, or, if none is named so, by the number at the names' ends."""
     by_name: dict[str, list[_File]] = {}
     by_number: dict[int, list[_File]] = {}
     for file in texts:
         by_name.setdefault(file.stem.removeprefix("gt_"), []).append(file)
         if (number := _last_number(file)) is not None:
             by_number.setdefault(number, []).append(file)
+    named = any(picture.stem in by_name for picture in pictures)
+    pictures_of: dict[_File, str] = {}
     for picture in pictures:
         number = _last_number(picture)
-        same = by_name.get(picture.stem) or ([] if number is None else by_number.get(number, []))
+        same = by_name.get(picture.stem, []) if named else by_number.get(number, []) if number is not None else []
         if len(same) > 1:
             # The same name in several folders of an archive.
             same = [file for file in same if PurePosixPath(file.name).parent == PurePosixPath(picture.name).parent]
         if len(same) != 1:
             raise DatasetError(f"{folder}: {picture.name} has {len(same)} lists of words, one is needed")
+        if (other := pictures_of.setdefault(same[0], picture.name)) != picture.name:
+            raise DatasetError(f"{folder}: {same[0].name} could be of {other} and of {picture.name}; rename one")
         yield picture, _lines(same[0])
 
 
@@ -265,15 +269,16 @@ def _last_number(file: _File) -> int | None:
 
 def _words_in(paired: Iterator[tuple[_File, list[tuple[int, str]]]]) -> Iterator[tuple[str, _Place, str]]:
     files = list(paired)
-    # Four numbers before a word of digits and commas look like five: so one kind of line for all.
-    quads = all(_QUAD.fullmatch(line) for _, lines in files for _, line in lines)
+    # Four numbers before a word of digits and commas look like eight: so one kind of line for all, that of most.
+    kinds = [_QUAD.fullmatch(line) is not None for _, lines in files for _, line in lines]
+    quads = 2 * sum(kinds) >= len(kinds)
     for picture, lines in files:
         for number, line in lines:
             match = (_QUAD if quads else _BOX).fullmatch(line)
             if match is None:
                 raise DatasetError(
                     f"the words of {picture.name}, line {number}: expected x1,y1,x2,y2,x3,y3,x4,y4,WORD or "
-                    f"left,top,right,bottom,WORD, got {line!r}"
+                    f"left,top,right,bottom,WORD, the same in all lines, got {line!r}"
                 )
             values = [float(value) for value in re.findall(r"-?\d+(?:\.\d+)?", match[1])]
             label = match[2].strip() if quads else _unquoted(match[2])

@@ -1,23 +1,25 @@
 """`clip4str-doctr page`: which files are read, where their outputs go, what is done already.
 
-Only the standard library at the head: the command line's help shall not wait for torch.
+Only what needs no other package at the head: the command line's help shall not wait for torch.
 """
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from clip4str_doctr.atomic import written
 
 if TYPE_CHECKING:
     from doctr.io.elements import Page
     from torch import nn
     from tqdm import tqdm
+
+    from clip4str_doctr.pages.origins import Origins
 
 __all__ = ["PageCommandError", "add_arguments", "read_pages"]
 
@@ -37,9 +39,16 @@ class Job:
     output: Path | None
     drawing: Path | None
 
-    def done(self) -> bool:
+    @property
+    def written(self) -> list[Path]:
+        """What the job writes, of several drawings the first."""
+        return [path for path in (self.output, self.drawing) if path is not None]
+
+    def done(self, origins: "Origins") -> bool:
         """Whether the output is there and nothing it depends on is newer; it is written after the drawings are."""
         if self.output is None or not self.output.exists():
+            return False
+        if not all(origins.is_from(path, self.source) for path in self.written):
             return False
         needed = [self.source] if self.drawing is None else [self.source, self.drawing]
         return all(path.exists() and path.stat().st_mtime_ns <= self.output.stat().st_mtime_ns for path in needed)
@@ -59,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Find and read the words of whole pages: images (all pages of a TIFF) and PDFs. Of a folder its images and "
         "PDFs are read in natural order, subfolders are not. With -o, a file whose output is newer than itself is "
-        "skipped, so that the same command goes on where it was stopped."
+        "skipped, so that the same command goes on where it was stopped; nothing is written over what was made from "
+        "another file, unless --overwrite says so."
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="image, PDF, or folder of these")
     parser.add_argument("--detector", default="rapidocr", metavar="NAME", help=f"{DETECTORS} (default: rapidocr)")
@@ -95,19 +105,44 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
     for path in missing:
         print(f"{path}: no such file or folder", file=sys.stderr)
     jobs = _plan(args, [path for path in args.paths if path.exists()])
-    if args.out is not None:
-        try:
-            args.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise PageCommandError(f"-o {args.out} cannot be made a folder: {error}") from error
-    waiting = [job for job in jobs if args.overwrite or not job.done()]
+    origins = None if args.out is None else _origins(args, jobs)
+    waiting = [job for job in jobs if origins is None or args.overwrite or not job.done(origins)]
     if skipped := len(jobs) - len(waiting):
         print(
             f"{skipped} of {len(jobs)} files skipped, their outputs in {args.out} are newer; --overwrite reads them",
             file=sys.stderr,
         )
-    read = _read_all(args, waiting, load) if waiting else 0
+    if origins is not None:
+        # Before anything is there, so that whoever stops us leaves nothing without its source.
+        new = [(path, job.source) for job in waiting for path in job.written if not path.exists()]
+        try:
+            origins.add(new)
+        except OSError as error:
+            raise PageCommandError(f"-o {args.out} cannot be written to: {error}") from error
+    read = _read_all(args, waiting, load, origins) if waiting else 0
     return 0 if read == len(waiting) and not missing else 1
+
+
+def _origins(args: argparse.Namespace, jobs: Sequence[Job]) -> "Origins":
+    """The record of the folder for outputs, which is made; nothing in it may be another source's or a stranger's."""
+    from clip4str_doctr.pages.origins import DamagedRecordError, Origins
+
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        origins = Origins(args.out)
+    except DamagedRecordError as error:
+        raise PageCommandError(str(error)) from error
+    except OSError as error:
+        raise PageCommandError(f"-o {args.out} cannot be made a folder: {error}") from error
+    for job in jobs:
+        for path in job.written:
+            if path.exists() and not origins.is_from(path, job.source) and not args.overwrite:
+                made = origins.source_of(path)
+                raise PageCommandError(
+                    f"{path} is there already, {'not written by this command' if made is None else f'made from {made}'}"
+                    f"; for {job.source} choose another -o, or replace it with --overwrite"
+                )
+    return origins
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -150,14 +185,17 @@ def _plan(args: argparse.Namespace, paths: Sequence[Path]) -> list[Job]:
             raise PageCommandError(f"{count} files would be written to {output}; read them with different -o")
     originals = {source.resolve() for source in sources}
     for job in jobs:
-        for written in (job.output, job.drawing):
-            if written is not None and written.resolve() in originals:
-                raise PageCommandError(f"{written} is among the files to read and would be overwritten; choose -o anew")
+        for path in job.written:
+            if path.resolve() in originals:
+                raise PageCommandError(f"{path} is among the files to read and would be overwritten; choose -o anew")
     return jobs
 
 
-def _read_all(args: argparse.Namespace, jobs: Sequence[Job], load: "Callable[[], nn.Module]") -> int:
+def _read_all(
+    args: argparse.Namespace, jobs: Sequence[Job], load: "Callable[[], nn.Module]", origins: "Origins | None"
+) -> int:
     """Reads all files; returns how many could be read and written."""
+    import cv2
     from tqdm import tqdm
 
     from clip4str_doctr.images import UnreadableImageError
@@ -180,15 +218,16 @@ def _read_all(args: argparse.Namespace, jobs: Sequence[Job], load: "Callable[[],
             before = bar.n
             try:
                 pages = _pages_of(job, predictor, args.dpi, bar)
-                if job.output is not None:
+                if job.output is not None and origins is not None:
                     _write(job.source, pages, args.format, job.output)
+                    origins.add((path, job.source) for path in job.written)
                 elif args.format == "json":
                     exports.append(_export(job.source, pages))
                 else:
                     _print(job.source, pages, args.format, bar, named=len(jobs) > 1)
                 read += 1
-            except (UnreadableImageError, OSError, RuntimeError) as error:
-                # RuntimeError: a detector that is another program fails on one page and may read the next.
+            except (UnreadableImageError, OSError, RuntimeError, ValueError, cv2.error) as error:
+                # The last three: what finds words, another package's, fails on one page and may read the next.
                 if isinstance(error, BrokenPipeError):
                     raise
                 bar.write(f"{job.source}: {error}", file=sys.stderr)
@@ -222,20 +261,21 @@ def _pages_of(job: Job, predictor: Any, dpi: float, bar: "tqdm[Any]") -> "list[P
         if job.drawing is not None:
             from clip4str_doctr.pages.drawing import draw_page
 
-            with _written(job.drawing_of(number)) as part:
+            with written(job.drawing_of(number)) as part:
                 draw_page(pixels, pages[-1]).save(part, format="png", optimize=True)
         bar.update()
     return pages
 
 
 def _write(source: Path, pages: "list[Page]", kind: str, output: Path) -> None:
-    with _written(output) as part:
-        if kind == "pdf":
-            from clip4str_doctr.pages.searchable_pdf import searchable_pdf
+    if kind == "pdf":
+        from clip4str_doctr.pages.searchable_pdf import searchable_pdf
 
-            searchable_pdf(source, pages, part)
-        else:
-            part.write_text(_text(pages, kind), encoding="utf-8", newline="\n")
+        searchable_pdf(source, pages, output)
+        return
+    text = _text(pages, kind)
+    with written(output) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _text(pages: "list[Page]", kind: str) -> str:
@@ -255,14 +295,3 @@ def _print(source: Path, pages: "list[Page]", kind: str, bar: "tqdm[Any]", *, na
     # Through the bar, which is drawn anew below the text.
     bar.write(title + _text(pages, kind), file=sys.stdout, end="\n" if named else "")
     sys.stdout.flush()
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[Path]:
-    """A sibling to write to, which takes the name in the end: whoever stops us finds the whole file or none."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -38,7 +38,8 @@ def as_markdown(document: Document) -> str:
 
 def _paragraph(block: Any) -> str:
     lines = (re.sub(r"([\\`*_\[\]|#<>~$&])", r"\\\1", line.render()) for line in block.lines)
-    # A line that begins like a list or a heading is none.
+    # A line that begins like a list or a heading is none, nor does one of dashes end a heading or part pages.
+    lines = (re.sub(r"^([-=])(?=[-=\s]*$)", r"\\\1", line) for line in lines)
     return "\n".join(re.sub(r"^(\d*)([-+=]|(?<=\d)[.)])(?=\s|$)", r"\1\\\2", line) for line in lines)
 
 

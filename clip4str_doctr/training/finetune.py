@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-import os
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clip4str_doctr.atomic import written
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import ModelConfig
 from clip4str_doctr.training.data import Samples, SamplesFactory
@@ -19,6 +20,7 @@ from clip4str_doctr.training.datasets import CheckedWords, DatasetError, LeftOut
 from clip4str_doctr.training.recipe import WordsRecipe
 
 LEFT_OUT = "left_out.tsv"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ def own_words(recipe: WordsRecipe, config: ModelConfig, strict: bool = False) ->
 def hold_back(words: Sequence[Word], share: float, most: int) -> tuple[list[Word], list[Word]]:
     """-> words to train on, words held back: a `share` of them, `most` at the most.
 
-    All words of one label go to the same side. Which labels are held back depends on the labels alone, so a data set
-    may be copied, put in another order, or grow.
+    All words of one label go to the same side; where every label has more words than are wanted, those of the rarest
+    are held back. Which labels are held back depends on the labels and their counts alone, so a data set may be copied
+    or put in another order.
     """
     wanted = min(max(round(len(words) * share), 1), most)
     count: dict[str, int] = {}
@@ -78,11 +81,14 @@ def hold_back(words: Sequence[Word], share: float, most: int) -> tuple[list[Word
         count[word.label] = count.get(word.label, 0) + 1
     held: set[str] = set()
     taken = 0
-    for label in sorted(count, key=lambda label: hashlib.sha256(label.encode()).digest()):
-        if taken >= wanted:
-            break
-        held.add(label)
-        taken += count[label]
+    drawn = sorted(count, key=lambda label: hashlib.sha256(label.encode()).digest())
+    for label in drawn:
+        if taken + count[label] <= wanted:
+            held.add(label)
+            taken += count[label]
+    if not held and drawn:
+        held = {min(drawn, key=count.__getitem__)}
+        logger.warning("every label has more than %d words; all %d of one are held back", wanted, count[min(held)])
     return [word for word in words if word.label not in held], [word for word in words if word.label in held]
 
 
@@ -90,12 +96,10 @@ def write_left_out(left_out: Sequence[LeftOut], out: Path) -> None:
     """Every word that is left out, as a table in the run's folder; no file if there is none."""
     if not left_out:
         return
-    partial = out / f"{LEFT_OUT}.partial"
-    with open(partial, "w", encoding="utf-8", newline="") as file:
+    with written(out / LEFT_OUT) as part, open(part, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, delimiter="\t")
         table.writerow(("folder", "name", "label", "reason"))
         table.writerows((one.folder, one.name, one.label, one.reason) for one in left_out)
-    os.replace(partial, out / LEFT_OUT)
 
 
 class OwnAmongRendered:

@@ -155,6 +155,22 @@ def test_rapidocr_reads_a_page_silently(capfd: pytest.CaptureFixture[str]) -> No
 
 
 @needs_fonts
+@needs_rapidocr
+def test_rapidocr_reads_long_pages() -> None:
+    # Shrunk to 2000 pixels, letters would be 3 high.
+    high = np.full((20_000, 1040, 3), 255, np.uint8)
+    high[::400, :520], high[2:202, 520:] = 250, page()
+    high[-250:-50, :520] = page()
+    assert words(OCRPredictor(detector("rapidocr"), reader())([high])) == " ".join(LINES).split() * 2
+
+
+@needs_rapidocr
+def test_what_rapidocr_fails_on_is_told() -> None:
+    with pytest.raises(RuntimeError, match="RapidOCR failed on 6000 x 45 pixels: "):
+        RapidOCRLines()(np.full((45, 6000, 3), 255, np.uint8))
+
+
+@needs_fonts
 @needs_tesseract
 def test_tesseract_reads_a_page() -> None:
     predictor = copy.deepcopy(OCRPredictor(detector("tesseract"), reader()))
@@ -169,6 +185,25 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         RapidOCRLines()
     with pytest.raises(RuntimeError, match="apt install tesseract-ocr"):
         TesseractWords(program="no-such-program")
+
+
+@pytest.mark.parametrize(
+    ("listed", "language"),
+    [
+        ("List of available languages (3):\r\neng\r\nosd\r\nvie\r\n", "vie"),
+        ("List of available languages (3):\nequ\nfra\nosd\n", "fra"),
+        ("List of available languages (1):\r\nosd\r\n", None),
+    ],
+)
+def test_tesseract_takes_a_language_that_is_one(
+    monkeypatch: pytest.MonkeyPatch, listed: str, language: str | None
+) -> None:
+    monkeypatch.setattr(TesseractWords, "run", lambda *_: listed)
+    if language is None:
+        with pytest.raises(RuntimeError, match="no language data"):
+            TesseractWords(program=sys.executable)
+    else:
+        assert TesseractWords(program=sys.executable).language == language
 
 
 @needs_tesseract

@@ -149,11 +149,21 @@ def test_the_hash_sees_labels_and_pictures(tmp_path: Path) -> None:
 def test_words_are_held_back_by_label_whatever_their_order(tmp_path: Path) -> None:
     words = check_words([doctr_folder(tmp_path / "words", LABELS * 3)], CHARSET, 25).words
     train, val = hold_back(words, 0.2, 500)
-    assert len(train) + len(val) == 30 and 6 <= len(val) <= 8
+    assert len(train) + len(val) == 30 and len(val) == 6
     assert not {word.label for word in train} & {word.label for word in val}
     again = hold_back(words[::-1], 0.2, 500)[1]
     assert {word.name for word in again} == {word.name for word in val}
     assert len({word.label for word in hold_back(words, 0.9, 1)[1]}) == 1
+
+
+def test_few_labels_of_many_words_are_not_all_held_back(tmp_path: Path, caplog: Any) -> None:
+    words = check_words([doctr_folder(tmp_path / "words", ["a"] * 8 + ["b"] * 5 + ["c"] * 6 + ["d", "e"])], CHARSET, 25)
+    for most in (2, 3, 4):
+        assert {word.label for word in hold_back(words.words, 0.5, most)[1]} == {"d", "e"}
+    assert len(hold_back(words.words, 0.5, 7)[1]) == 7 and not caplog.records
+    without = [word for word in words.words if word.label in "abc"]
+    assert [word.label for word in hold_back(without, 0.5, 2)[1]] == ["b"] * 5
+    assert "every label has more than 2 words; all 5 of one are held back" in caplog.text
 
 
 def test_own_words_are_divided_or_watched_apart(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from fake_pages import drawn_page, find_patches, places
@@ -17,6 +18,7 @@ from clip4str_doctr import cli, load_model
 from clip4str_doctr.detection import any_detector
 from clip4str_doctr.pages import drawing
 from clip4str_doctr.pages.files import open_pages
+from clip4str_doctr.pages.origins import RECORD, Origins
 from clip4str_doctr.pages.outputs import as_text
 from clip4str_doctr.pages.reading import document_of, page_predictor, read_page
 
@@ -68,6 +70,11 @@ def text_of(micro_folder: Path) -> Callable[[Path], str]:
     return read
 
 
+def outputs(out: Path) -> list[str]:
+    """What a user sees of a folder."""
+    return [name for name in os.listdir(out) if not name.startswith(".")]
+
+
 def test_text_of_one_file(page: Page, folder: Path, text_of: Any, capsys: Any) -> None:
     assert page(folder / "trang 1.png") == 0
     out, err = capsys.readouterr()
@@ -95,21 +102,21 @@ def test_json_on_stdout_is_one_array(page: Page, folder: Path, capsys: Any) -> N
 def test_every_format_into_a_folder(page: Page, folder: Path, tmp_path: Path, kind: str, suffix: str) -> None:
     out = tmp_path / "kết quả" / "mới"
     assert page(folder, "--format", kind, "-o", out) == 0
-    assert sorted(os.listdir(out)) == sorted(f"{Path(name).stem}.{suffix}" for name in [*PAGES, "quét.pdf"])
-    assert all(path.stat().st_size > 10 or kind in ("text", "md") for path in out.iterdir())
+    assert sorted(outputs(out)) == sorted(f"{Path(name).stem}.{suffix}" for name in [*PAGES, "quét.pdf"])
+    assert all((out / name).stat().st_size > 10 or kind in ("text", "md") for name in outputs(out))
 
 
 def test_what_is_done_is_skipped(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "out"
     assert page(folder, "-o", out) == 0
-    first = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    first = {path.name: path.stat().st_mtime_ns for path in map(out.joinpath, outputs(out))}
     # One input is newer than its output, another has none: these are read, the others are not.
     os.utime(folder / "trang 2.jpg", ns=(first["trang 2.txt"] + 10**9,) * 2)
     (out / "trang 10.txt").unlink()
     os.utime(out / "trang 1.txt", ns=(first["trang 1.txt"] + 5,) * 2)
     capsys.readouterr()
     assert page(folder, "-o", out) == 0
-    second = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    second = {path.name: path.stat().st_mtime_ns for path in map(out.joinpath, outputs(out))}
     assert second["trang 1.txt"] == first["trang 1.txt"] + 5 and second["quét.txt"] == first["quét.txt"]
     assert second["trang 2.txt"] > first["trang 2.txt"] and "trang 10.txt" in second
     assert "2 of 4 files skipped" in capsys.readouterr().err
@@ -121,11 +128,71 @@ def test_what_is_done_is_skipped(page: Page, folder: Path, tmp_path: Path, capsy
     assert (out / "trang 1.txt").stat().st_mtime_ns != second["trang 1.txt"]
 
 
+def test_nothing_is_written_over_the_output_of_another_file(
+    page: Page, folder: Path, tmp_path: Path, text_of: Any, capsys: Any
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "khác"
+    other.mkdir()
+    drawn_page(places([["x", "y"]]), HW).save(other / "trang 10.png")
+    os.utime(other / "trang 10.png", ns=(0, 0))
+    assert page(folder / "trang 10.png", "-o", out, "--draw") == 0
+    before = (out / "trang 10.txt").read_text(encoding="utf-8")
+    capsys.readouterr()
+    # Older than the output, it would be taken for done; newer, its text would be written over the other's.
+    for _ in range(2):
+        assert page(other, "-o", out) == 2
+        err = capsys.readouterr().err
+        assert "made from ../hồ sơ/trang 10.png" in err and "another -o, or replace it with --overwrite" in err
+        os.utime(other / "trang 10.png")
+    assert (out / "trang 10.txt").read_text(encoding="utf-8") == before
+    # The text of another format would be new, but not the drawing.
+    assert page(other, "-o", out, "--format", "json", "--draw") == 2
+    assert page(other, "-o", out, "--format", "json") == 0
+    assert page(other, "-o", out, "--overwrite") == 0
+    assert (out / "trang 10.txt").read_text(encoding="utf-8") == text_of(other / "trang 10.png") != before
+    assert page(folder / "trang 10.png", "-o", out) == 2
+    assert "made from ../khác/trang 10.png" in capsys.readouterr().err
+    # Moved together with what it was made from, a folder is still known.
+    (tmp_path / "cả").mkdir()
+    for path in (out, other):
+        path.rename(tmp_path / "cả" / path.name)
+    assert page(tmp_path / "cả" / "khác", "-o", tmp_path / "cả" / "out") == 0
+    assert "1 of 1 files skipped" in capsys.readouterr().err
+
+
+def test_files_of_others_in_the_folder_are_left_alone(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "trang 1.txt").write_text("mine")
+    assert page(folder, "-o", out) == 2
+    assert "trang 1.txt is there already, not written by this command" in capsys.readouterr().err
+    assert outputs(out) == ["trang 1.txt"] and (out / "trang 1.txt").read_text() == "mine"
+    (out / RECORD).write_text('{"trang 1.txt": ')
+    assert page(folder, "-o", out) == 2
+    assert f"{RECORD} cannot be read" in capsys.readouterr().err
+
+
+def test_a_stopped_run_goes_on(page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    out, whole = tmp_path / "out", Origins.add
+    # As if killed after the first file: nothing is recorded any more.
+    monkeypatch.setattr(Origins, "add", lambda self, made: whole(self, made) if not outputs(out) else stop())
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    assert page(folder, "-o", out) == 130
+    assert outputs(out) == ["quét.txt"]
+    monkeypatch.setattr(Origins, "add", whole)
+    capsys.readouterr()
+    assert page(folder, "-o", out) == 0
+    assert "1 of 4 files skipped" in capsys.readouterr().err and len(outputs(out)) == 4
+
+
 def test_drawings(page: Page, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert page(folder / "quét.pdf", folder / "trang 1.png", "-o", out, "--draw") == 0
     drawings = {"quét.boxes.png", "quét.p2.boxes.png", "trang 1.boxes.png"}
-    assert set(os.listdir(out)) == {"quét.txt", "trang 1.txt", *drawings}
+    assert set(outputs(out)) == {"quét.txt", "trang 1.txt", *drawings}
     before = (out / "trang 1.txt").stat().st_mtime_ns
     (out / "trang 1.boxes.png").unlink()
     assert page(folder / "trang 1.png", "-o", out) == 0
@@ -149,20 +216,24 @@ def test_corrupt_files_are_reported_and_the_others_read(page: Page, folder: Path
     assert lines[2].startswith(f"{folder / 'rỗng.tif'}: not a readable image: ")
 
 
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, cv2.error])
 def test_a_detector_that_fails_on_one_page(
-    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, error: type[Exception]
 ) -> None:
     def find(pixels: Any) -> Any:
         # The second scan's word begins as the first's, and is shorter.
         boxes = find_patches(pixels)
         if len(boxes) == 1 and boxes[0, 2] - boxes[0, 0] < 50 * 200 / 150:
-            raise RuntimeError("tesseract failed with status 1")
+            raise error("failed with status 1")
         return boxes
 
     monkeypatch.setattr("clip4str_doctr.detection.detector", lambda name, **_: any_detector(find))
     assert page(folder, "-o", tmp_path / "out") == 1
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"trang 1.txt", "trang 2.txt", "trang 10.txt"}
-    assert capsys.readouterr().err == f"{folder / 'quét.pdf'}: tesseract failed with status 1\n"
+    assert set(outputs(tmp_path / "out")) == {"trang 1.txt", "trang 2.txt", "trang 10.txt"}
+    assert capsys.readouterr().err == f"{folder / 'quét.pdf'}: failed with status 1\n"
+    # What was read is not lost.
+    assert page(folder, "--format", "json") == 1
+    assert len(json.loads(capsys.readouterr().out)) == 3
 
 
 def test_pages_without_words(page: Page, tmp_path: Path, capsys: Any) -> None:
@@ -171,13 +242,13 @@ def test_pages_without_words(page: Page, tmp_path: Path, capsys: Any) -> None:
     assert capsys.readouterr().out.strip() == ""
     for kind in ("json", "hocr", "md", "pdf"):
         assert page(tmp_path / "trắng.png", "--format", kind, "-o", tmp_path / "out", "--draw") == 0
-    assert len(os.listdir(tmp_path / "out")) == 5
+    assert len(outputs(tmp_path / "out")) == 5
 
 
 def test_names_that_stand_twice(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
     (folder / "trang 2.jpg").rename(folder / "trang 1.jpg")
     assert page(folder, "-o", tmp_path / "out") == 0
-    assert set(os.listdir(tmp_path / "out")) == {
+    assert set(outputs(tmp_path / "out")) == {
         "quét.txt",
         "trang 1.jpg.txt",
         "trang 1.png.txt",

@@ -98,10 +98,10 @@ def test_hocr_has_all_pages_and_no_id_twice(columns: Document) -> None:
 
 
 def test_markdown_shows_markup_as_it_is_written() -> None:
-    lines = [["1.", "*Điều*", "#2"], ["-", "a_b"], ["2026", "là"], ["+"], ["3)", "x-y"]]
+    lines = [["1.", "*Điều*", "#2"], ["-", "a_b"], ["2026", "là"], ["+"], ["3)", "x-y"], ["---"], ["==="], ["--", "--"]]
     text = as_markdown(document_of([built_page(places(lines), HW)]))
-    lines_written = [line for line in text.splitlines() if line]
-    assert lines_written == ["1\\. \\*Điều\\* \\#2", "\\- a\\_b", "2026 là", "\\+", "3\\) x-y"]
+    expected = ["1\\. \\*Điều\\* \\#2", "\\- a\\_b", "2026 là", "\\+", "3\\) x-y", "\\---", "\\===", "\\-- --"]
+    assert [line for line in text.splitlines() if line] == expected
 
 
 @pytest.mark.parametrize("kind", sorted(WRITERS))

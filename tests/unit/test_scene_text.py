@@ -137,6 +137,15 @@ def test_a_word_outside_of_its_picture_is_not_dropped(tmp_path: Path) -> None:
         ({"1.png": picture()}, "1 pictures and 0 lists of words; both"),
         ({"1.png": picture(), "2.png": picture(), "gt_1.txt": "", "gt_3.txt": ""}, r"2\.png has 0 lists of words"),
         ({"1.png": picture(), "gt_1.txt": "1,2,3,word"}, r"the words of 1\.png, line 1: expected x1"),
+        (
+            {"1.png": picture(), "gt_1.txt": "1,1,9,1,9,8,1,8,a\n1,1,9,1,9,8,1,b\n2,1,9,1,9,8,1,8,c\n"},
+            r"the words of 1\.png, line 2: expected x1.*the same in all lines, got '1,1,9,1,9,8,1,b'",
+        ),
+        (
+            {"im1.png": picture(), "im01.png": picture(), "gt_1.txt": "1,1,9,9,a"},
+            r"gt_1\.txt could be of im01\.png and of im1\.png; rename one",
+        ),
+        ({"1.png": picture(), "im2.png": picture(), "gt_1.txt": "", "gt_2.txt": ""}, r"im2\.png has 0 lists of words"),
         ({"1.png": picture(), "gt_1.txt": b"1,2,3,4,\xff"}, "must be UTF-8"),
         ({"1.png": picture(), "2.png": picture(), "gt.txt": '1.png, "a"'}, r"lacks the words of 2\.png"),
         ({"1.png": picture(), "gt.txt": '1.png, "a"\n3.png, "b"'}, r'line 2: expected PICTURE, "WORD"'),
