@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from clip4str_doctr import __version__
+from clip4str_doctr.benchmark.comparison import as_word
 from clip4str_doctr.benchmark.confusion import Confusion, count_confusion
 from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.pictures import draw_confusion, draw_reliability, png
@@ -101,12 +102,13 @@ def run_accuracy(
 def measure(model: CLIP4STR, words: WordSet) -> Measured:
     """Read every word of a set, which must not be empty, and compare. The model must be in eval mode."""
     answers = read_words(model, words.crops)
-    texts, labels = nfc(answers.texts), nfc(words.labels)
+    # As `comparison` compares: a label may end in a space or a carriage return.
+    texts, labels = nfc(answers.texts), [as_word(label) for label in words.labels]
     right = are_right(texts, labels)
     confusion = count_confusion(texts, labels)
     figures = {
         "about": words.about,
-        **rounded(score_answers(answers, words.labels)),
+        **rounded(score_answers(answers, labels)),
         "n": len(labels),
         **words.checks,
         **({"left": round(sum(answers.left) / len(labels), 4)} if model.config.decode.cross_modal == "auto" else {}),
@@ -139,7 +141,7 @@ def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
     return {
         "arch": model.config.arch,
         **weights_of(weights),
-        "normalisation": "NFC",
+        "normalisation": "NFC; white space is taken out of labels, for a crop is one word",
         "dropped": 0,
         "cross_modal": model.config.decode.cross_modal,
         "certain_from": model.certain_from,

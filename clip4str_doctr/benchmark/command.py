@@ -204,6 +204,7 @@ def _accuracy(args: argparse.Namespace, load: Load, device: Device) -> int:
 def _compare(args: argparse.Namespace, device: Device) -> int:
     from clip4str_doctr.benchmark.comparison import compare
     from clip4str_doctr.benchmark.cost import cost_words, measure_costs
+    from clip4str_doctr.benchmark.labelled import open_labelled
     from clip4str_doctr.benchmark.results import write_report
     from clip4str_doctr.benchmark.tables import tables_of
     from clip4str_doctr.benchmark.word_sets import check_names, word_sets
@@ -216,17 +217,21 @@ def _compare(args: argparse.Namespace, device: Device) -> int:
         )
     suites, data = args.suite or ([] if args.data else list(SUITES)), args.data or []
     check_names(suites, data)
+    for path in data:
+        open_labelled(path, args.crops)  # what is wrong with the last is better known before hours of reading
     where = device(args.device)
     # What costs are of is drawn first: whether the fonts are there is better known before reading than after.
     cost_crops = None if args.no_cost else cost_words()
     read = [_recogniser(spec, where) for spec in args.models]
     sets = word_sets(suites, data, args.words, args.crops)
-    report = compare(read, sets, title=args.title, command=_command(args), tell=_tell)
-    report["specs"] = args.models
-    if args.note:
-        report["note"] = args.note
-    if args.out is not None:
-        write_report(report, args.out, _file_name(args.title))
+    told = {"specs": args.models, **({"note": args.note} if args.note else {})}
+
+    def save(report: "dict[str, Any]") -> None:
+        report |= told
+        if args.out is not None:
+            write_report(report, args.out, _file_name(args.title))
+
+    report = compare(read, sets, title=args.title, command=_command(args), tell=_tell, save=save)
     if cost_crops is not None:
         report["cost"] = measure_costs(args.models, str(where), cost_crops, _tell)
         if args.out is not None:

@@ -50,10 +50,12 @@ def compare(
     title: str,
     command: str | None = None,
     tell: Callable[[str], object] = logger.info,
+    save: Callable[[dict[str, Any]], object] = lambda report: None,
 ) -> dict[str, Any]:
     """Every recogniser reads every word -> a JSON-ready report: protocol, models, sets with answers and figures.
 
-    title, command: what the report is called and how it can be made again. tell: is told each set's figures.
+    title, command: what the report is called and how it can be made again. tell: is told each set's figures. save: is
+    given the report after each set: reading takes hours, and a later set may be one that cannot be read.
     Raises ValueError for no recognisers, two of one name, no sets, or an empty set.
     """
     names = [one.name for one in recognisers]
@@ -84,9 +86,9 @@ def compare(
         refigured(report, [words.name])
         for name, figures in report["sets"][words.name]["figures"].items():
             tell(f"{words.name}: {name}: {100 * figures['cased']['value']:.1f} % of {len(words.labels)}")
+        save(report)
     if not report["sets"]:
         raise ValueError("there are no words to read; name a suite or a data set")
-    refigured(report, [])
     return report
 
 
@@ -114,8 +116,9 @@ def refigured(report: dict[str, Any], names: Iterable[str] | None = None) -> dic
 def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> dict[str, Any]:
     """One report of several, made with other recognisers or of other sets under the same protocol.
 
-    Each recogniser must have read each set, and sets of one name must hold the same words. Costs are left out: they are
-    to be measured together. Raises ValueError for reports that do not fit, naming what does not.
+    Each recogniser must have read each set, and sets of one name must hold the same words. Where several reports have a
+    recogniser's answers, the last counts; its weights may be others than before if no answers of those are left. Costs
+    are left out: they are to be measured together. Raises ValueError for reports that do not fit, naming what does not.
     """
     first = reports[0]
     if other := [one["title"] for one in reports if one["protocol"] != first["protocol"] or one["kind"] != "words"]:
@@ -124,7 +127,18 @@ def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> di
     whole = {key: first[key] for key in ("kind", "protocol", "made")}
     commands = dict.fromkeys(line for one in reports for line in (one.get("command") or "").splitlines())
     specs = dict.fromkeys(spec for one in reports for spec in one.get("specs", one["models"]))
-    models = {name: facts for one in reports for name, facts in one["models"].items()}
+    models: dict[str, Any] = {}
+    read_by: dict[str, set[str]] = {}
+    for one in reports:
+        for name, facts in one["models"].items():
+            # A name alone does not tell: weights are trained anew under it.
+            if _identity(models.get(name, facts)) != _identity(facts) and not read_by[name] <= set(one["sets"]):
+                raise ValueError(
+                    f"{name} has other weights or settings in {one['title']!r} than in a report before it, and did not "
+                    f"read {', '.join(sorted(read_by[name] - set(one['sets'])))} with them"
+                )
+            models[name] = facts
+            read_by.setdefault(name, set()).update(one["sets"])
     commits = dict.fromkeys(commit for one in reports for commit in str(one["made"]["commit"]).split(", "))
     whole |= {"title": title or first["title"], "command": "\n".join(commands), "specs": list(specs), "models": models}
     whole["made"] = {**first["made"], "commit": ", ".join(commits)}
@@ -142,6 +156,10 @@ def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> di
             raise ValueError(f"{', '.join(lacking)} did not read {name}; every recogniser must have read every set")
         words["answers"] = {model: words["answers"][model] for model in models}
     return refigured({**whole, "sets": sets})
+
+
+def _identity(facts: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(facts.get(key) for key in ("weights_sha256", "settings", "parameters"))
 
 
 def _figures(labels: Sequence[str], answers: Mapping[str, Sequence[str]]) -> tuple[dict[str, Any], list[Any]]:

@@ -25,15 +25,21 @@ _ABOUT = "about.json"
 def write_crops(source: Path, out: Path, shape: Shape = "straight") -> dict[str, Any]:
     """Write images/, labels.json and about.json with the notice; returns the counts of what was taken and left out.
 
-    labels.json is written last, so that a folder with it is complete. Raises DatasetError for what `SceneText` does
-    not read, for a picture that cannot be opened, and for a folder that holds other files already.
+    about.json is written first and labels.json last: a folder with the one was written by us and may be written anew,
+    a folder with both is complete. Raises DatasetError for what `SceneText` does not read, for a picture that cannot be
+    opened, and for a folder that holds anything else.
     """
     words = SceneText(source, shape)
     if not words.entries():
         raise DatasetError(f"{source} holds no legible words: {words.counts}")
-    ours = {IMAGES_FOLDER, LABELS_FILE, _ABOUT}
-    if out.is_dir() and (others := sorted({path.name for path in out.iterdir()} - ours)):
-        raise DatasetError(f"{out} holds {', '.join(others[:5])}; give a folder that is new, or was written so before")
+    held = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    # A data set of somebody's own has images/ and labels.json, too.
+    others = held - {IMAGES_FOLDER, LABELS_FILE, _ABOUT} if _is_ours(out) else held
+    if others:
+        shown = ", ".join(sorted(others)[:5])
+        raise DatasetError(f"{out} holds {shown}; give a folder that is new, or was written by this command before")
+    told = {"notice": NOTICE, **words.counts}
+    write_bytes(out / _ABOUT, (json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode())
     (out / LABELS_FILE).unlink(missing_ok=True)
     for path in (out / IMAGES_FOLDER).glob("*.png"):
         path.unlink()
@@ -48,7 +54,13 @@ def write_crops(source: Path, out: Path, shape: Shape = "straight") -> dict[str,
         file = f"{number:06d}.png"
         write_bytes(out / IMAGES_FOLDER / file, content.tobytes())
         labels[file] = label
-    told = {"notice": NOTICE, **words.counts}
-    write_bytes(out / _ABOUT, (json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode())
     write_bytes(out / LABELS_FILE, (json.dumps(labels, ensure_ascii=False, indent=1) + "\n").encode())
     return words.counts
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("notice") == NOTICE

@@ -8,7 +8,6 @@ import argparse
 import gc
 import json
 import logging
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -45,14 +44,14 @@ def _pages(crops: int) -> Iterator[list[npt.NDArray[np.uint8]]]:
         yield [np.clip(one + dirt, 0, 255).astype(np.uint8) for one, dirt in zip(drawn, noise, strict=True)]
 
 
-def archive_memory(stops: Sequence[int]) -> dict[str, dict[str, float]]:
+def archive_memory(stops: Sequence[int]) -> dict[str, dict[str, float | None]]:
     """Resident MB (2**20 bytes) after so many crops read by `clip4str_vn_tiny`, batches of 32, and what its captions'
     cache holds of it. Raises ValueError if a stop is less than 1."""
     if min(stops) < 1:
         raise ValueError(f"stops must be 1 crop or more, got {min(stops)}")
     model = clip4str_vn_tiny(pretrained=True)
     read = recognition_predictor_of(model, batch_size=32)
-    figures: dict[str, dict[str, float]] = {}
+    figures: dict[str, dict[str, float | None]] = {}
     done, waiting = 0, sorted(set(stops))
     for page in _pages(waiting[-1]):
         # A page may hold several stops.
@@ -62,13 +61,13 @@ def archive_memory(stops: Sequence[int]) -> dict[str, dict[str, float]]:
             done += len(part)
             if done == waiting[0]:
                 gc.collect()
-                held, resident = model.text_tower.cache.info().size / _MB, _resident("VmRSS") / _MB
-                figures[str(done)] = {"resident_mb": round(resident, 1), "of_that_captions_mb": round(held, 2)}
+                held = model.text_tower.cache.info().size / _MB
+                figures[str(done)] = {"resident_mb": _resident_mb("VmRSS"), "of_that_captions_mb": round(held, 2)}
                 logger.info("%d crops: %s", waiting.pop(0), figures[str(done)])
     return figures
 
 
-def peak_memory(arch: str, precision: str = "float32") -> dict[str, float]:
+def peak_memory(arch: str, precision: str = "float32") -> dict[str, float | None]:
     """Of this process, after a batch of 32 words; MB of 2**20 bytes. precision: one of PRECISIONS."""
     dtype = torch.float32 if precision == "float32" else torch.bfloat16
     model, script = (
@@ -88,25 +87,30 @@ def peak_memory(arch: str, precision: str = "float32") -> dict[str, float]:
     crops = [np.random.default_rng(0).integers(0, 256, (32, 90, 3), np.uint8) for _ in words]
     recognition_predictor_of(model, batch_size=32)(crops)
     parameters = sum(one.numel() * one.element_size() for one in model.parameters())
-    return {"peak_mb": round(_resident("VmHWM") / _MB, 1), "parameters_mb": round(parameters / _MB, 1)}
+    return {"peak_mb": _resident_mb("VmHWM"), "parameters_mb": round(parameters / _MB, 1)}
 
 
-def _resident(what: str) -> int:
-    """Bytes: VmRSS, now, or VmHWM, at most. From /proc where there is one: elsewhere the peak stands for both, and
-    `getrusage` on Linux counts what the parent process had, too."""
+def _resident_mb(what: str) -> float | None:
+    """VmRSS, now, or VmHWM, at most. From /proc where there is one: elsewhere the peak stands for both, and `getrusage`
+    on Linux counts what the parent process had, too. None on Windows, which has neither."""
     status = Path("/proc/self/status")
     if status.is_file():
         (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(f"{what}:"))
-        return int(line.split()[1]) * 1024
+        return round(int(line.split()[1]) * 1024 / _MB, 1)
+    if sys.platform == "win32":
+        return None
+    import resource
+
     # macOS counts in bytes, others in KiB.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return round(peak / _MB, 1)
 
 
-def peak_memory_elsewhere(arch: str, precision: str = "float32") -> dict[str, float]:
+def peak_memory_elsewhere(arch: str, precision: str = "float32") -> dict[str, float | None]:
     """As `peak_memory`, in a process of its own, which has read nothing else."""
     command = [sys.executable, "-m", "clip4str_doctr.benchmark.memory", "--peak", arch, "--precision", precision]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
-    figures: dict[str, float] = json.loads(done.stdout)
+    figures: dict[str, float | None] = json.loads(done.stdout)
     return figures
 
 

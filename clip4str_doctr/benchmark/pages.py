@@ -10,6 +10,7 @@ read: a wrong order of lines costs more than most wrong letters do.
 import argparse
 import os
 import platform
+import shlex
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,7 @@ class PageReading:
 
 
 class _Reads(torch.nn.Module):
-    """A recogniser in the place of docTR's recognition predictor; it tells no confidence."""
+    """A recogniser in the place of docTR's recognition predictor; it reads crops whole and tells no confidence."""
 
     def __init__(self, one: Recogniser) -> None:
         super().__init__()
@@ -68,8 +69,8 @@ class _Reads(torch.nn.Module):
 class Reader:
     """docTR's predictor with one of our detectors and a recogniser, timed by step.
 
-    arch: an architecture of docTR's zoo, read by its own predictor; or the name of another recogniser, as
-    `recognisers.recogniser` takes it.
+    arch: an architecture of docTR's zoo or weights of ours, read by the predictor that docTR makes for them, which may
+    cut wide crops; or the name of another recogniser, as `recognisers.recogniser` takes it, which reads them whole.
     """
 
     def __init__(self, name: str, arch: str = ARCH, device: torch.device | str = "cpu") -> None:
@@ -84,7 +85,8 @@ class Reader:
             self.facts = dict(weights_of(find_weights(arch) if arch in PRESETS else None))
         else:
             one = recogniser(arch, device)
-            reads, self.model, self.facts = _Reads(one), one.name, dict(one.facts)
+            reads = _Reads(one) if one.predictor is None else one.predictor()
+            self.model, self.facts = one.name, dict(one.facts)
         self.name = f"{name} + {self.model}"
         self._predictor = OCRPredictor(found, reads)
         self._seconds: dict[str, float] = {}
@@ -193,7 +195,8 @@ class _Counts:
     symbols: int = 0
 
     def add(self, page: RenderedPage, reading: PageReading) -> None:
-        pairs = matches(enclosing_boxes(np.stack([word.quad for word in page.words])), reading.boxes)
+        truth_boxes = enclosing_boxes(np.array([word.quad for word in page.words]).reshape(-1, 4, 2))
+        pairs = matches(truth_boxes, reading.boxes)
         self.wanted, self.found = self.wanted + len(page.words), self.found + len(pairs)
         self.given += len(reading.words) - _on_illegible(page, reading.boxes, {other for _, other in pairs})
         texts = [(_nfc(page.words[one].text), _nfc(reading.words[other])) for one, other in pairs]
@@ -209,11 +212,13 @@ def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) 
 
     recall, precision: of boxes. word_accuracy, word_precision, hmean: end to end, boxes whose text is right, of all
     words, of all boxes given, and their harmonic mean; hmean_uncased: without regard to case. cer: None where the order
-    of words is not known.
+    of words is not known. Raises ValueError if no page has a legible word.
     """
     counts = _Counts()
     for page, reading in zip(pages, readings, strict=True):
         counts.add(page, reading)
+    if not counts.wanted:
+        raise ValueError(f"there is no legible word on {len(pages)} pages")
     steps = readings[0].seconds
     given = max(counts.given, 1)
     return {
@@ -261,8 +266,11 @@ def measure(
     """Rows for every kind of page and every pair of detector and recogniser, and for Tesseract on its own where it is
     one of the detectors, with the protocol. data: whole pictures of a data set in the place of rendered pages.
 
-    Raises RuntimeError if one of them is absent, ValueError if the data set has no pictures of pages.
+    Raises RuntimeError if one of them is absent, ValueError for an unknown kind, and if the data set has no pictures of
+    pages, or none with a legible word.
     """
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise ValueError(f"kinds of pages are {', '.join(KINDS)}, got {unknown[0]!r}")
     pairs = [Reader(name, arch, device) for name in detectors for arch in recognisers]
     readers: list[Reader | TesseractReader] = [*pairs]
     if "tesseract" in detectors:
@@ -274,10 +282,12 @@ def measure(
             read(pages[0].image)  # warm-up: sessions and weights are made at the first page
             rows.append({"kind": kind, "reader": read.name, **score_pages(pages, [read(page.image) for page in pages])})
     protocol = _protocol(seeds if data is None else (), device)
-    shown = f"--seeds {len(seeds)} --first-seed {seeds[0]} --kinds {' '.join(kinds)}"
+    shown = ["--seeds", str(len(seeds)), "--first-seed", str(seeds[0]), "--kinds", *kinds]
     if data is not None:
-        protocol["pages"], shown = "legible words of whole pictures", f"--data {data.folder.name}"
-    command = f"clip4str-doctr bench page {shown} --detectors {' '.join(detectors)} --models {' '.join(recognisers)}"
+        protocol["pages"], shown = "legible words of whole pictures", ["--data", data.folder.name]
+    command = shlex.join(
+        ["clip4str-doctr", "bench", "page", *shown, "--detectors", *detectors, "--models", *recognisers]
+    )
     title = "Rendered pages" if data is None else f"Pages of {data.folder.name}"
     made = {"package": __version__, "commit": protocol["commit"], "device": protocol["device"]}
     report = {"kind": "pages", "title": title, "command": command, "made": made}
@@ -291,6 +301,7 @@ def _protocol(seeds: Sequence[int], device: torch.device | str) -> dict[str, Any
         "match": f"IoU >= {_IOU} of straight boxes, each box once; ground truth: ink of the word",
         "word_accuracy": "of all words, cased, NFC, found and read",
         "margin": MARGIN,
+        "wide crops": "docTR's and our predictors cut them as they do by default, other recognisers read them whole",
         "commit": package_commit(),
         "versions": {name: _version(name) for name in ("clip4str-doctr", "python-doctr", "rapidocr", "torch")},
         "device": f"{device} ({platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads)",

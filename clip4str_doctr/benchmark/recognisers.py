@@ -29,7 +29,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from clip4str_doctr.benchmark.report import weights_of
+from clip4str_doctr.benchmark.report import weights_file, weights_of
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.fast_decoding import fast_visual_branch
 from clip4str_doctr.lookup import find_weights
@@ -57,11 +57,13 @@ Read = Callable[[Crops], Sequence[str]]
 @dataclass(frozen=True)
 class Recogniser:
     """name: in tables. read: N crops (H, W, 3) uint8 RGB -> N strings. facts: JSON-ready: parameters, weights with
-    their SHA-256, versions, settings."""
+    their SHA-256, versions, settings. predictor: makes the one that docTR reads pages with, where that is more than
+    `read`."""
 
     name: str
     read: Read
     facts: Mapping[str, Any] = field(default_factory=dict)
+    predictor: Callable[[], nn.Module] | None = None
 
     def __call__(self, crops: Crops) -> list[str]:
         """Raises ValueError if there is not one string a crop."""
@@ -117,6 +119,8 @@ def our_recogniser(
     name: str, model: CLIP4STR, weights: str | Path | None = None, *, visual: bool = False
 ) -> Recogniser:
     """A CLIP4STR, which is put in eval mode. weights: where it came from. visual: what its visual branch says alone."""
+    from clip4str_doctr.plugin import recognition_predictor_of
+
     model.eval()
 
     def read(crops: Crops) -> list[str]:
@@ -132,7 +136,7 @@ def our_recogniser(
         "settings": {"mean": list(mean), "std": list(std), **decode, "branches": "visual" if visual else "both"},
         "versions": versions("clip4str-doctr", "torch"),
     }
-    return Recogniser(name, read, facts)
+    return Recogniser(name, read, facts, None if visual else partial(recognition_predictor_of, model))
 
 
 @torch.inference_mode()
@@ -186,12 +190,8 @@ def _parameters(*modules: nn.Module) -> int:
 
 
 def _size(weights: str | Path | None) -> dict[str, float]:
-    path = None if weights is None else Path(weights)
-    if path is None or not path.exists():
-        return {}
-    kinds = (".ckpt", ".safetensors")
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in kinds]
-    return {"weights_mb": round(sum(file.stat().st_size for file in files) / 1e6, 1)}
+    file = None if weights is None else weights_file(weights)
+    return {} if file is None else {"weights_mb": round(file.stat().st_size / 1e6, 1)}
 
 
 def _ours(spec: str, name: str, options: Sequence[str], device: torch.device) -> Recogniser:
@@ -204,6 +204,8 @@ def _ours(spec: str, name: str, options: Sequence[str], device: torch.device) ->
     if len(normalizations) > 1:
         raise ValueError(f"{spec}: one normalisation at a time, got #{' #'.join(normalizations)}")
     kind, _, value = name.partition("=")
+    if kind not in (*PRESETS, *factories()):
+        kind, value = name, ""  # a path may hold the sign, as the published checkpoint's does
     if kind in factories() and kind not in PRESETS:
         model = factories()[kind].load()(pretrained=not value).to(device).eval()
         if value:

@@ -44,14 +44,24 @@ def tell(report: Mapping[str, Any], out: Path | None) -> None:
         write_bytes(out, (text + "\n").encode())
 
 
-def weights_of(weights: str | Path | None) -> dict[str, Any]:
-    """Name, SHA-256 and training commit of weights that were loaded; of an address on a hub, only the address."""
-    if weights is None or not Path(weights).exists():
-        return {"weights": None if weights is None else str(weights), "weights_sha256": None, "weights_commit": None}
+def weights_file(weights: str | Path) -> Path | None:
+    """The file that weights were loaded from; None of an address on a hub."""
     path = Path(weights)
+    if not path.exists():
+        return None
     folder = path.parent if path.name == TENSOR_FILE else path
     if is_weight_folder(folder):
-        card = read_card(folder)
-        return {"weights": folder.name, "weights_sha256": card.sha256[TENSOR_FILE], "weights_commit": card.commit}
-    checkpoint = path if path.is_file() else find_checkpoint(path)
-    return {"weights": checkpoint.name, "weights_sha256": sha256_of(checkpoint), "weights_commit": None}
+        return folder / TENSOR_FILE
+    return path if path.is_file() else find_checkpoint(path)
+
+
+def weights_of(weights: str | Path | None) -> dict[str, Any]:
+    """Name, SHA-256 and training commit of weights that were loaded; of an address on a hub, only the address."""
+    file = None if weights is None else weights_file(weights)
+    if file is None:
+        return {"weights": None if weights is None else str(weights), "weights_sha256": None, "weights_commit": None}
+    if file.name == TENSOR_FILE:
+        card = read_card(file.parent)
+        sha256 = card.sha256[TENSOR_FILE]
+        return {"weights": file.parent.name, "weights_sha256": sha256, "weights_commit": card.commit}
+    return {"weights": file.name, "weights_sha256": sha256_of(file), "weights_commit": None}

@@ -59,6 +59,9 @@ class _File:
     def suffix(self) -> str:
         return PurePosixPath(self.name).suffix.lower()
 
+    def __str__(self) -> str:
+        return str(self.container / self.name)
+
     def read(self) -> bytes:
         if self.container.is_dir():
             return (self.container / self.name).read_bytes()
@@ -120,12 +123,15 @@ class SceneText:
         self._labels: list[tuple[str, str]] = []
         self._unread: list[_Place] = []
         pictures, texts = self._files()
+        self._files_of_pages = pictures
         listed = texts[0] if len(texts) == 1 and _is_list(texts[0], pictures) else None
         words = _listed_words(listed, pictures) if listed else _words_in(_paired(pictures, texts, self.folder))
         for name, place, label in words:
             if label in (_ILLEGIBLE, ""):
                 self._left_out["illegible" if label else "empty"] += 1
                 self._unread.append(place)
+            elif name in self._places:
+                raise DatasetError(f"{self.folder} holds {name} twice; give one copy of its pictures")
             else:
                 self._places[name] = place
                 self._labels.append((name, label))
@@ -154,7 +160,7 @@ class SceneText:
         return _straight(picture, place.quad) if self.shape == "straight" else _rectified(picture, place.quad)
 
     def pictures(self) -> Iterator[tuple[Crop, list[tuple[str, Quad]], list[Quad]]]:
-        """Every whole picture with a word: itself, its legible words with their corners, the corners of the others.
+        """Every whole picture: itself, its legible words with their corners, the corners of the others.
 
         Raises DatasetError where pictures are single words, UnreadableImageError.
         """
@@ -168,8 +174,8 @@ class SceneText:
         for place in self._unread:
             if place.quad is not None:
                 unread.setdefault(place.picture, []).append(place.quad)
-        for file, found in words.items():
-            yield _opened(file), found, unread.get(file, [])
+        for file in self._files_of_pages:
+            yield _opened(file), words.get(file, []), unread.get(file, [])
 
     def _files(self) -> tuple[list[_File], list[_File]]:
         """Pictures and texts."""
@@ -227,7 +233,10 @@ def _is_list(text: _File, pictures: list[_File]) -> bool:
 
 
 def _listed_words(text: _File, pictures: list[_File]) -> Iterator[tuple[str, _Place, str]]:
-    by_name = {PurePosixPath(file.name).name: file for file in pictures}
+    by_name: dict[str, _File] = {}
+    for file in pictures:
+        if (other := by_name.setdefault(PurePosixPath(file.name).name, file)) != file:
+            raise DatasetError(f"{file} and {other} bear one name, a list cannot tell them apart; give one of them")
     listed = set()
     for number, line in _lines(text):
         match = _LISTED.fullmatch(line)
@@ -248,7 +257,7 @@ def _paired(pictures: list[_File], texts: list[_File], folder: Path) -> Iterator
         if (number := _last_number(file)) is not None:
             by_number.setdefault(number, []).append(file)
     named = any(picture.stem in by_name for picture in pictures)
-    pictures_of: dict[_File, str] = {}
+    picture_of: dict[_File, _File] = {}
     for picture in pictures:
         number = _last_number(picture)
         same = by_name.get(picture.stem, []) if named else by_number.get(number, []) if number is not None else []
@@ -257,9 +266,18 @@ def _paired(pictures: list[_File], texts: list[_File], folder: Path) -> Iterator
             same = [file for file in same if PurePosixPath(file.name).parent == PurePosixPath(picture.name).parent]
         if len(same) != 1:
             raise DatasetError(f"{folder}: {picture.name} has {len(same)} lists of words, one is needed")
-        if (other := pictures_of.setdefault(same[0], picture.name)) != picture.name:
-            raise DatasetError(f"{folder}: {same[0].name} could be of {other} and of {picture.name}; rename one")
+        if (other := picture_of.setdefault(same[0], picture)) != picture:
+            raise DatasetError(f"{same[0]} could be of {other} and of {picture}; leave one of them in {folder}")
         yield picture, _lines(same[0])
+    # VinText's `labels` is for several folders of pictures; where lists lie with their pictures, one without is a loss.
+    lone = [file for file in texts if file not in picture_of and _is_numbered(file)]
+    if lone and lone[0].container.name != _LABELS_FOLDER:
+        raise DatasetError(f"{folder} lacks the pictures of {len(lone)} lists of words; the first is {lone[0]}")
+
+
+def _is_numbered(file: _File) -> bool:
+    """Whether it is named as lists are, and not as a licence that lies with them."""
+    return file.stem.startswith("gt_") or _last_number(file) is not None
 
 
 def _last_number(file: _File) -> int | None:

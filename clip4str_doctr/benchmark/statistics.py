@@ -23,7 +23,8 @@ FIGURES: dict[str, tuple[str, str | None]] = {
     "cer": ("edits", "symbols"),
 }
 
-Counts = npt.NDArray[np.float64]  # (resamples, N): how often each word was drawn
+Counts = npt.NDArray[np.generic]  # (resamples, N): how often each word was drawn
+_BLOCK = 100  # resamples at a time: of many words, all of them would not fit into memory as float64
 
 
 def figures_of(judged: Judged) -> dict[str, float]:
@@ -55,7 +56,7 @@ def compare_pair(
     only_one, only_other = int((first & ~second).sum()), int((second & ~first).sum())
     # Words that both or neither read cancel out, so the difference can be resampled word by word.
     differences = first.astype(np.float64) - second
-    drawn = _draws(len(differences), seed, resamples) @ differences / len(differences)
+    drawn = _sums(_draws(len(differences), seed, resamples), differences) / len(differences)
     apart = only_one + only_other
     return {
         "only_one": only_one,
@@ -74,17 +75,27 @@ def _count(judged: Judged) -> int:
 
 @lru_cache(maxsize=1)  # the same for every recogniser of a set; many words make it large
 def _draws(count: int, seed: int, resamples: int) -> Counts:
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    return drawn.astype(np.float64)
+    random, shares = np.random.default_rng(seed), np.full(count, 1 / count)
+    drawn = np.empty((resamples, count), np.uint16 if count < 2**16 else np.uint32)
+    for start in range(0, resamples, _BLOCK):
+        block = drawn[start : start + _BLOCK]
+        block[:] = random.multinomial(count, shares, size=len(block))
+    return drawn
+
+
+def _sums(counts: Counts, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(R, N) times (N,) -> (R,)"""
+    blocks = (counts[start : start + _BLOCK].astype(np.float64) for start in range(0, len(counts), _BLOCK))
+    return np.concatenate([block @ values.astype(np.float64) for block in blocks])
 
 
 def _resampled(judged: Judged, counts: Counts) -> Mapping[str, npt.NDArray[np.float64]]:
     """Counts (R, N) of words -> each figure (R,)."""
     values: dict[str, npt.NDArray[np.float64]] = {}
     for name, (above, below) in FIGURES.items():
-        sums = counts @ getattr(judged, above).astype(np.float64)
+        sums = _sums(counts, getattr(judged, above))
         # A resample of empty labels alone has no symbols; then every edit counts whole, as in `score_strings`.
-        whole = counts.sum(axis=1) if below is None else counts @ getattr(judged, below).astype(np.float64)
+        whole = counts.sum(axis=1) if below is None else _sums(counts, getattr(judged, below))
         values[name] = sums / np.maximum(whole, 1)
     return values
 

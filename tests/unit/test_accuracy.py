@@ -16,6 +16,7 @@ from clip4str_doctr.benchmark.adaptive import adaptive_figures
 from clip4str_doctr.benchmark.confusion import LOST, count_confusion, split_letter
 from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.labelled import labelled_words
+from clip4str_doctr.benchmark.word_sets import data_words
 from clip4str_doctr.cli import main
 from clip4str_doctr.training.synth import fonts_installed
 from clip4str_doctr.weight_card import read_card
@@ -67,6 +68,13 @@ def test_labelled_pictures(micro_folder: Path, data: Path, capsys: Any) -> None:
     assert labels == ["PHỞ", "bò", "30K"] and [crop.shape for crop in crops] == 3 * [(30, 90, 3)]
     assert main(["bench", "accuracy", "--weights", str(micro_folder), "--data", str(data)]) == 0
     assert capsys.readouterr().out.splitlines()[2].startswith("| chợ | 3 | 0.0 %")
+    # White space at the ends of labels is none of theirs.
+    before = measure(load_model(micro_folder), data_words(data)).figures
+    text = (data / "labels.json").read_text(encoding="utf-8")
+    (data / "labels.json").write_text(text.replace("30K", "30K \\r"), encoding="utf-8")
+    assert data_words(data).labels[2] == "30K \r"
+    assert measure(load_model(micro_folder), data_words(data)).figures == before
+    (data / "labels.json").write_text(text, encoding="utf-8")
     out = ["--data", str(data.rename(data.with_name("tiny"))), "--suite", "tiny"]
     assert main(["bench", "accuracy", "--weights", str(micro_folder), *out]) == 2
     assert "bears the name of a suite" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,31 @@ def test_reports_are_merged(report: dict[str, Any], tmp_path: Path, capsys: Any)
     ):
         with pytest.raises(ValueError, match=message):
             merged([parts[0], other])
+
+
+def test_answers_of_other_weights_are_not_mixed() -> None:
+    def trained(weights: str, *sets: str) -> dict[str, Any]:
+        facts = {"weights_sha256": weights, "versions": {"torch": weights}}
+        one = Recogniser("tiny", lambda crops: [weights] * len(crops), facts)
+        return compare([one], [words(name) for name in sets], title=weights)
+
+    with pytest.raises(ValueError, match="tiny has other weights or settings in 'new' .*did not read print with them"):
+        merged([trained("old", "signs", "print"), trained("new", "signs")])
+    whole = merged([trained("old", "signs"), trained("new", "signs", "print")])
+    assert whole["models"]["tiny"]["weights_sha256"] == "new"
+    assert {answer for one in whole["sets"].values() for answer in one["answers"]["tiny"]} == {"new"}
+
+
+def test_what_was_read_is_kept_if_a_later_set_cannot_be(tmp_path: Path) -> None:
+    def sets() -> Iterator[WordSet]:
+        yield words()
+        raise ValueError("1 of 3 pictures cannot be read")
+
+    saved: list[str] = []
+    with pytest.raises(ValueError, match="cannot be read"):
+        compare([says(*LABELS)], sets(), title="a", save=lambda report: saved.append(json.dumps(report)))
+    (only,) = map(json.loads, saved)
+    assert only == json.loads(json.dumps(compare([says(*LABELS)], [words()], title="a")))
 
 
 def test_what_cannot_be_compared_is_said() -> None:

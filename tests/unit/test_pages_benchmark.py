@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from doctr.models import recognition_predictor
 from fake_vintext import fake_vintext
+from PIL import Image
 
-from clip4str_doctr.benchmark.pages import PageReading, matches, scene_pages, score_pages
+from clip4str_doctr.benchmark.pages import PageReading, Reader, _Reads, matches, measure, scene_pages, score_pages
 from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, PageWord, RenderedPage, photographed, render_page
 from clip4str_doctr.benchmark.results import page_of_results, read_report
 from clip4str_doctr.benchmark.scene_text import SceneText
@@ -91,6 +93,32 @@ def test_words_that_are_illegible_are_neither_right_nor_wrong() -> None:
     scored = score_pages([page], [PageReading(boxes, ["a", "b", "c"], "", {"all": 1.0})])
     # The second box lies on the illegible word, the third for the most part beside it.
     assert (scored["recall"], scored["precision"], scored["hmean"], scored["cer"]) == (1, 0.5, 0.6667, None)
+
+
+def test_boxes_on_pictures_without_words_count(tmp_path: Path) -> None:
+    square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], np.float64)
+    empty = RenderedPage(np.zeros((90, 90, 3), np.uint8), (), (square + 40,), ordered=False)
+    page = RenderedPage(empty.image, (PageWord("a", square, 0),), ordered=False)
+    one = PageReading(np.array([[0, 0, 10, 10]], np.float64), ["a"], "", {"all": 1.0})
+    two = PageReading(np.array([[0, 0, 10, 10], [42, 42, 48, 48]], np.float64), ["a", "b"], "", {"all": 1.0})
+    assert score_pages([page, empty], [one, two])["precision"] == 0.5
+    with pytest.raises(ValueError, match="no legible word on 1 pages"):
+        score_pages([empty], [two])
+    Image.fromarray(empty.image).save(tmp_path / "img_1.png")
+    Image.fromarray(empty.image).save(tmp_path / "img_2.png")
+    (tmp_path / "gt_img_1.txt").write_text("1,1,9,9,a\n")
+    (tmp_path / "gt_img_2.txt").write_text("1,1,9,9,###\n")
+    assert [(len(one.words), len(one.illegible)) for one in scene_pages(SceneText(tmp_path))] == [(1, 0), (0, 1)]
+
+
+def test_weights_are_read_as_docTR_reads_them(micro_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: N802
+    monkeypatch.setattr("clip4str_doctr.benchmark.pages.detector", lambda name: any_detector(lambda image: ()))
+    ours, visual = (Reader("all", f"{micro_folder}{option}") for option in ("", "#visual"))
+    # Which may cut wide crops.
+    assert type(ours._predictor.reco_predictor) is type(recognition_predictor("clip4str_vn_tiny", pretrained=True))
+    assert type(visual._predictor.reco_predictor) is _Reads
+    with pytest.raises(ValueError, match="kinds of pages are clean 150 dpi, .* got 'clean'"):
+        measure(["all"], [0], ["clean"])
 
 
 def test_any_pair_of_detector_and_recogniser_reads_pages(

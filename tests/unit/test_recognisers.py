@@ -35,7 +35,7 @@ def written_word() -> Any:
     return np.asarray(picture)
 
 
-def test_ours_with_both_branches_or_one(micro_folder: Path) -> None:
+def test_ours_with_both_branches_or_one(micro_folder: Path, tmp_path: Path) -> None:
     model = load_model(micro_folder)
     expected = read_words(model, CROPS)
     both, visual = recogniser(str(micro_folder)), recogniser(f"{micro_folder}#visual")
@@ -48,6 +48,11 @@ def test_ours_with_both_branches_or_one(micro_folder: Path) -> None:
     assert clip.facts["settings"]["branches"] == "visual"
     assert clip(CROPS) == read_words(load_model(micro_folder, normalization="clip"), CROPS).visual
     assert both([]) == visual([]) == []
+    # A path may hold the sign that parts names from weights, as the published checkpoint's does.
+    copied = shutil.copytree(micro_folder, tmp_path / "epoch=4--step=2084")
+    (copied / "other.safetensors").write_bytes(b"0" * 10**6)
+    signed = recogniser(str(copied))
+    assert signed(CROPS) == expected.texts and signed.facts["weights_mb"] == both.facts["weights_mb"] > 0
     auto = recogniser(f"{micro_folder}#auto")
     assert auto.facts["settings"]["cross_modal"] == "auto" != both.facts["settings"]["cross_modal"]
     assert auto(CROPS) == read_words(load_model(micro_folder, cross_modal="auto"), CROPS).texts

@@ -94,6 +94,15 @@ def test_crops_are_written_in_doctrs_format(tree: FakeVinText, tmp_path: Path, c
     assert about["words"] == 6 and "research or education only" in about["notice"]
     assert main(["bench", "crops", str(split), "-o", str(split)]) == 2
     assert "give a folder that is new" in capsys.readouterr().err
+    # A data set of the user's own looks alike, but is none of ours.
+    (out / "about.json").write_text("{}")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert main(["bench", "crops", str(split), "-o", str(out)]) == 2
+    assert "holds about.json, images, labels.json; give a folder" in capsys.readouterr().err
+    (out / "about.json").unlink()
+    assert main(["bench", "crops", str(split), "-o", str(out)]) == 2
+    del before[out / "about.json"]
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_icdars_zips(tmp_path: Path) -> None:
@@ -143,9 +152,16 @@ def test_a_word_outside_of_its_picture_is_not_dropped(tmp_path: Path) -> None:
         ),
         (
             {"im1.png": picture(), "im01.png": picture(), "gt_1.txt": "1,1,9,9,a"},
-            r"gt_1\.txt could be of im01\.png and of im1\.png; rename one",
+            r"gt_1\.txt could be of .*im01\.png and of .*im1\.png; leave one",
         ),
         ({"1.png": picture(), "im2.png": picture(), "gt_1.txt": "", "gt_2.txt": ""}, r"im2\.png has 0 lists of words"),
+        (
+            {"1.png": picture(), "gt_1.txt": "1,1,9,9,a", "gt_2.txt": "1,1,9,9,b"},
+            r"lacks the pictures of 1 .*gt_2\.txt",
+        ),
+        ({"a/1.png": picture(), "b/1.png": picture(), "gt_1.txt": ""}, r"could be of .*a/1\.png and of .*b/1\.png"),
+        ({"a/1.png": picture(), "b/1.png": picture(), "gt.txt": '1.png, "a"'}, r"bear one name"),
+        ({"1.png": picture(), "gt.txt": '1.png, "a"\n1.png, "b"'}, r"holds 1\.png twice"),
         ({"1.png": picture(), "gt_1.txt": b"1,2,3,4,\xff"}, "must be UTF-8"),
         ({"1.png": picture(), "2.png": picture(), "gt.txt": '1.png, "a"'}, r"lacks the words of 2\.png"),
         ({"1.png": picture(), "gt.txt": '1.png, "a"\n3.png, "b"'}, r'line 2: expected PICTURE, "WORD"'),
@@ -155,6 +171,15 @@ def test_a_word_outside_of_its_picture_is_not_dropped(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(files: dict[str, bytes | str], message: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=message):
         SceneText(write_zip(tmp_path / "a.zip", files))
+
+
+def test_one_picture_in_two_places_is_told(tmp_path: Path) -> None:
+    write_zip(tmp_path / "images.zip", {"img_1.png": picture()})
+    (tmp_path / "gt_img_1.txt").write_text("1,1,9,9,a\n")
+    assert len(SceneText(tmp_path).entries()) == 1
+    (tmp_path / "img_1.png").write_bytes(picture())
+    with pytest.raises(DatasetError, match=r"gt_img_1\.txt could be of .*images\.zip.* and of .*img_1\.png"):
+        SceneText(tmp_path)
 
 
 def test_a_picture_that_cannot_be_read_is_told(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from clip4str_doctr.benchmark.statistics import compare_pair, figures_of, intervals
+from clip4str_doctr.benchmark import statistics
+from clip4str_doctr.benchmark.statistics import RESAMPLES, compare_pair, figures_of, intervals
 from clip4str_doctr.training.metrics import bare, judge
 
 LABELS = ["Phở", "HÒA", "Bánh", "12,5", "xe", "", "Đường", "", "nguyễn"]
@@ -81,6 +82,16 @@ def test_intervals_are_those_of_scipy() -> None:
     assert intervals(judged)["cer"] == pytest.approx(((1 - high) / 3, (1 - low) / 3), abs=1e-9)
     assert intervals(judged) == intervals(judged)
     assert intervals(judge(["a"], ["a"]))["cased"] == (1.0, 1.0)
+
+
+def test_resamples_are_the_same_whatever_their_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = judge(["a", "b", "c"] * 20, ["a", "b", "d"] * 20)
+    drawn = np.random.default_rng(3).multinomial(60, np.full(60, 1 / 60), size=RESAMPLES)
+    shares = np.quantile(drawn @ judged.cased / 60, (0.025, 0.975))
+    for block in (1, 7, RESAMPLES):
+        monkeypatch.setattr(statistics, "_BLOCK", block)
+        statistics._draws.cache_clear()
+        assert intervals(judged, seed=3)["cased"] == pytest.approx(tuple(shares), abs=1e-12)
 
 
 def test_pairs_by_hand() -> None:

@@ -8,10 +8,11 @@ import numpy.typing as npt
 
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE, Family, Kind, street_families
 from clip4str_doctr.training.synth.fonts import Face
-from clip4str_doctr.training.synth.legibility import has_faint_dots
+from clip4str_doctr.training.synth.legibility import confused_letters, has_faint_dots
 from clip4str_doctr.training.synth.pages import PAGE_HEIGHTS, render_page
 from clip4str_doctr.training.synth.selection import Selection
 from clip4str_doctr.training.synth.signs import SIGN_HEIGHTS, render_sign
+from clip4str_doctr.training.synth.typography import as_set
 from clip4str_doctr.training.synth.vocabularies import document_mixture, street_mixture
 from clip4str_doctr.training.synth.words import WordSource
 
@@ -42,6 +43,9 @@ class Engine:
         chosen = [families[name] for name in families if name in wanted]
         self._by_kind = {kind: [one for one in chosen if one.kind == kind] or chosen for _, kind in _KINDS}
         self._formal = [[one for one in chosen if one.name in names] for names in (_TIMES, _ARIAL)]
+        # STIX lacks Vietnamese letters, and is there for those who have nothing nearer.
+        self._formal[0] = [one for one in self._formal[0] if one.name != "stix-general"] or self._formal[0]
+        self._tills = [one for one in chosen if one.faces[0].fixed_pitch and not one.faces[0].held_out]
 
     def sample(self, rng: np.random.Generator, index: int) -> tuple[npt.NDArray[np.uint8], str]:
         """-> crop (H, W, 3) uint8 RGB, C-contiguous, 8..200 px high; label of 1..25 symbols."""
@@ -55,20 +59,21 @@ class Engine:
         elif family.kind == "script" and len(label) > 1 and label.isupper() and rng.random() < 0.85:
             label = label.capitalize()
         face = _face(rng, family, 0.68 if self.style == "sign" else 0.25)
-        if not face.drawn_marks and has_faint_dots(face, label):
-            face = replace(face, drawn_marks=True)  # the dots of hairline faces cannot be seen
+        if not face.drawn_marks and _draws_wrongly(face, label):
+            face = replace(face, drawn_marks=True)
+        drawn = label if face.held_out else as_set(rng, label, face)
         draw = rng.random()
         if self.style == "page":
             least, most = self.selection.heights or PAGE_HEIGHTS
             height = least * (most / least) ** (0.1 + 0.9 * draw)
-            return render_page(rng, label, face, height, lambda: self.words.frequent(rng)), label
+            return render_page(rng, drawn, face, height, lambda: self.words.frequent(rng)), label
         least, most = self.selection.heights or SIGN_HEIGHTS
         # Crops of 15 to 70 pixels are the rule: a reader's input is lower still. Both ends are rare.
         middle = 0.2 + 0.48 * draw if rng.random() < 0.82 else draw
         height = least * (most / least) ** (draw if self.selection.heights else middle)
         if family.kind == "script" and not self.selection.heights:
             height = max(height, _LEAST_SCRIPT_HEIGHT)
-        return render_sign(rng, label, face, height, lambda: self.words.frequent(rng)), label
+        return render_sign(rng, drawn, face, height, lambda: self.words.frequent(rng)), label
 
     def _sign_family(self, rng: np.random.Generator) -> Family:
         draw = rng.random()
@@ -83,7 +88,15 @@ class Engine:
             families = arial
         else:
             families = self._by_kind["text" if draw < 0.97 else "display"]
+            if draw > 0.92 and self._tills:
+                families = self._tills
         return families[int(rng.random() * len(families))]
+
+
+def _draws_wrongly(face: Face, label: str) -> bool:
+    """Whether marks of the label cannot be seen: hairline dots, and, of Carlito's and Chivo's Ậ, the hat."""
+    # The frozen suites know of the dots only.
+    return has_faint_dots(face, label) or not (face.held_out or confused_letters(face).isdisjoint(label))
 
 
 def _face(rng: np.random.Generator, family: Family, bold_share: float) -> Face:

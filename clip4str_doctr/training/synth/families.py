@@ -52,7 +52,10 @@ _DISPLAY = frozenset(
     "sigmar-one sour-gummy special-elite tex-gyre-heros-cn vt323 yeseva-one audiowide".split()
 )
 # Lower-case letters of these look like capitals, so their labels are upper-cased.
-_CAPITALS_ONLY = frozenset({"amatic-sc", "bangers", "bebas-neue", "bungee", "cinzel", "luckiest-guy", "rubik-mono-one"})
+_CAPITALS_ONLY = frozenset(
+    "amatic-sc bangers bebas-neue bungee cinzel creepster luckiest-guy permanent-marker rubik-mono-one "
+    "sigmar-one".split()
+)
 # Inside other packages of the `train` extra: the Times-like STIX and DejaVu, of matplotlib's plots.
 _INSIDE_MATPLOTLIB = {"stix-general": "STIXGeneral", "dejavu-sans": "DejaVuSans", "dejavu-serif": "DejaVuSerif"}
 _BASE_LETTERS = frozenset(
@@ -104,7 +107,8 @@ def street_families(split: str) -> dict[str, Family]:
 def _street_families(split: str, folder: Path | None) -> dict[str, Family]:
     found = dict(usable_faces(split))
     files = {family: family_files(f"fontpkg-{family}") for family in _STREET_FAMILIES}
-    files |= {family: _matplotlib_files(prefix) for family, prefix in _INSIDE_MATPLOTLIB.items()}
+    plots = {family: _matplotlib_files(prefix) for family, prefix in _INSIDE_MATPLOTLIB.items()}
+    files |= plots
     if folder is not None:
         for own in sorted(path for path in folder.iterdir() if path.is_dir()):
             if not files.get(own.name):
@@ -114,7 +118,7 @@ def _street_families(split: str, folder: Path | None) -> dict[str, Family]:
             continue
         faces = tuple(face for path in paths for face in _faces(family, path))
         if faces:
-            found[family] = faces
+            found[family] = tuple(map(_named_by_its_file, faces)) if family in plots else faces
     return {
         name: Family(name, _kind(name), _few(faces), name in _CAPITALS_ONLY or _small_capitals(faces[0].path))
         for name, faces in sorted(found.items())
@@ -147,9 +151,16 @@ def _matplotlib_files(prefix: str) -> list[str]:
         files = metadata.distribution("matplotlib").files or []
     except metadata.PackageNotFoundError:
         return []
-    endings = ("", "Bol", "Ita", "BolIta", "-Bold", "-Italic", "-Oblique", "-BoldOblique", "-BoldItalic")
+    endings = ("", "Bol", "Italic", "BolIta", "-Bold", "-Italic", "-Oblique", "-BoldOblique", "-BoldItalic")
     wanted = {f"{prefix}{ending}.ttf" for ending in endings}
     return sorted(str(file.locate()) for file in files if file.name in wanted)
+
+
+def _named_by_its_file(face: Face) -> Face:
+    """Weight and slant of a face of matplotlib's, whose names are others than those of font packages."""
+    stem = Path(face.path).stem
+    slanted = stem.endswith(("Ita", "Italic", "Oblique"))
+    return replace(face, weight=700 if "Bol" in stem else 400, italic=slanted)
 
 
 def _small_capitals(path: str) -> bool:

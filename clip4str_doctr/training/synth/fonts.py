@@ -76,6 +76,10 @@ class Face:
         return self.family in SIGN_FAMILIES
 
     @property
+    def fixed_pitch(self) -> bool:
+        return "mono" in self.family or self.family in ("inconsolata", "source-code-pro", "vt323")
+
+    @property
     def held_out(self) -> bool:
         """Whether no training sample is drawn with it: what is new in the renderer leaves the frozen suites alone."""
         return self.family in VAL_FAMILIES

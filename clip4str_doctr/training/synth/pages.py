@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from clip4str_doctr.training.synth.backgrounds import Colour, Pixels, smooth_field, tile
+from clip4str_doctr.training.synth.backgrounds import Colour, Pixels, tile
 from clip4str_doctr.training.synth.fonts import Face, load_face
 from clip4str_doctr.training.synth.geometry import Box
 from clip4str_doctr.training.synth.lettering import pixels_of
 from clip4str_doctr.training.synth.marks import draw_marks, mark_style, plain_letters, stem
+from clip4str_doctr.training.synth.page_conditions import leaning, photographed, thermal
 
 __all__ = ["PAGE_HEIGHTS", "render_page"]
 
@@ -41,12 +42,25 @@ def render_page(
     """
     setting = _setting(rng, face, height)
     coverage, box = _typeset(rng, setting, label, neighbour)
+    if face.held_out:  # the frozen suites stay as they are
+        by_camera, from_till = None, False
+    else:
+        # Neither a camera nor a till's printer leaves anything of smaller print.
+        large = height >= 12
+        by_camera = large and rng.random() < 0.3
+        from_till = large and rng.random() < (0.4 if face.fixed_pitch else 0.03)
+    if by_camera:
+        coverage, box = leaning(rng, coverage, box)
+    if from_till:
+        coverage = thermal(rng, coverage)
     pixels = _printed(rng, _cut(rng, coverage, box, setting.size), *_colours(rng))
     draw = rng.random()
-    if draw < 0.5:
+    if by_camera is None and draw < 0.6:
+        pixels = _scanned(rng, pixels) if draw < 0.5 else photographed(rng, pixels, outdoors=False)
+    elif by_camera:
+        pixels = photographed(rng, pixels, outdoors=True)
+    elif draw < 0.55 and not from_till:
         pixels = _scanned(rng, pixels)
-    elif draw < 0.6:
-        pixels = _photographed(rng, pixels)
     if rng.random() < 0.55:
         pixels = pixels + tile(rng, "grain", *pixels.shape[:2])[..., None] * np.float32(6 * rng.random() ** 2)
     return _file(rng, np.clip(pixels, 0, 255).astype(np.uint8))
@@ -322,15 +336,6 @@ def _stamped(rng: np.random.Generator, pixels: Pixels) -> Pixels:
         cv2.polylines(mask, [np.round(points * 16).astype(np.int32)], False, 255, max(height // 16, 1), cv2.LINE_AA, 4)
     share = (mask.astype(np.float32) * np.float32((0.3 + 0.4 * rng.random()) / 255))[..., None]
     return np.minimum(over, over + share * (tint - over))
-
-
-def _photographed(rng: np.random.Generator, pixels: Pixels) -> Pixels:
-    """A page taken with a telephone: uneven light, a tint, a little out of focus."""
-    height, width = pixels.shape[:2]
-    light = 0.55 + 0.4 * rng.random() + (smooth_field(rng, height, width, 1, 2) - 0.5) * (0.5 * rng.random())
-    tint = (1 + 0.06 * rng.standard_normal(3)).astype(np.float32)
-    pixels = pixels * light * tint + np.float32(20 * rng.random())
-    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.35 + min(0.03 * height, 0.8) * rng.random()), np.float32)
 
 
 def _file(rng: np.random.Generator, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

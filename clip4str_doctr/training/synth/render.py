@@ -19,7 +19,9 @@ from clip4str_doctr.training.synth.effects import clean_effects, photo_effects, 
 from clip4str_doctr.training.synth.engine import Engine
 from clip4str_doctr.training.synth.fonts import Face, usable_faces
 from clip4str_doctr.training.synth.geometry import Mask, Placement, bend, place
+from clip4str_doctr.training.synth.legibility import confused_letters
 from clip4str_doctr.training.synth.selection import Selection
+from clip4str_doctr.training.synth.typography import as_set
 from clip4str_doctr.training.synth.words import WordSource
 from clip4str_doctr.training.synth.writing import write
 
@@ -81,12 +83,15 @@ class Renderer:
             # The drawn one is thrown away, so that the picture's chances do not depend on who chose the label.
             label = self.selection.labels[index]
         face = self._face(rng, clean)
+        if self.split == "train":  # the frozen suites stay as they are
+            face = self._legible(rng, face, label, clean)
         if face.capitals_only:
             label = label.upper()
         elif face.family in _SCRIPT_FAMILIES and len(label) > 1 and label.isupper() and rng.random() < 0.8:
             label = label.capitalize()
         height = _crop_height(rng, self.selection.heights or _HEIGHTS["clean" if clean else "photo"])
-        canvas, box = write(rng, label, face, height, clean, lambda: words.frequent(rng))
+        drawn = as_set(rng, label, face) if self.split == "train" else label
+        canvas, box = write(rng, drawn, face, height, clean, lambda: words.frequent(rng))
         if not clean and rng.random() < 0.09 and len(label) > 2:
             canvas, box = bend(rng, canvas, box)
         placement = place(rng, box, height, clean)
@@ -108,6 +113,15 @@ class Renderer:
                 self._families[signs] = [faces for faces in chosen if faces[0].for_signs == signs]
             self._words = WordSource(self.split, self.seed)
         return self._words
+
+    def _legible(self, rng: np.random.Generator, face: Face, label: str, clean: bool) -> Face:
+        """That face, or another if it draws a letter of the label like a letter that it is not."""
+        for _ in range(8):
+            shown = label.upper() if face.capitals_only else label
+            if confused_letters(face).isdisjoint(shown):
+                break
+            face = self._face(rng, clean)
+        return face
 
     def _face(self, rng: np.random.Generator, clean: bool) -> Face:
         """Families alike, within one: signs are bold, print is regular, few are italic."""
