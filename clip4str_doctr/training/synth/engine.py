@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE, Family, Kind, street_families
 from clip4str_doctr.training.synth.fonts import Face
-from clip4str_doctr.training.synth.legibility import confused_letters, has_faint_dots
+from clip4str_doctr.training.synth.legibility import has_faint_dots, lacks_marks
 from clip4str_doctr.training.synth.pages import PAGE_HEIGHTS, render_page
 from clip4str_doctr.training.synth.selection import Selection
 from clip4str_doctr.training.synth.signs import SIGN_HEIGHTS, render_sign
@@ -96,7 +96,7 @@ class Engine:
 def _draws_wrongly(face: Face, label: str) -> bool:
     """Whether marks of the label cannot be seen: hairline dots, and, of Carlito's and Chivo's Ậ, the hat."""
     # The frozen suites know of the dots only.
-    return has_faint_dots(face, label) or not (face.held_out or confused_letters(face).isdisjoint(label))
+    return has_faint_dots(face, label) or (not face.held_out and lacks_marks(face, label))
 
 
 def _face(rng: np.random.Generator, family: Family, bold_share: float) -> Face:

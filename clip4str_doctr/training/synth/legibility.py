@@ -14,12 +14,13 @@ from PIL import Image, ImageDraw, ImageFont
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.training.synth.fonts import Face, load_face
 
-__all__ = ["confused_letters", "has_faint_dots"]
+__all__ = ["confused_letters", "has_faint_dots", "lacks_marks"]
 
 _EM = 60  # pixels
 # Ink in pixels, of an em of 60: a dot of 2.8 pixels across, which is less than one pixel at the size of running text.
 _LEAST_DIFFERENCE = 8.0
 _DOT = "\u0323"
+_MARKED = frozenset(symbol for symbol in VIETNAMESE_SYMBOLS if len(unicodedata.normalize("NFD", symbol)) > 1)
 _DOTTED = frozenset(symbol for symbol in VIETNAMESE_SYMBOLS if _DOT in unicodedata.normalize("NFD", symbol))
 
 
@@ -50,6 +51,23 @@ def _faint_dot(face: Face, letter: str) -> bool:
     bare = unicodedata.normalize("NFC", unicodedata.normalize("NFD", letter).replace(_DOT, ""))
     areas = [_drawn(font, one)[_EM + 3 * _EM // 4 + 2 :].sum() / 255 for one in (letter, bare)]
     return bool(areas[0] - areas[1] < _LEAST_DIFFERENCE)
+
+
+def lacks_marks(face: Face, word: str) -> bool:
+    """Whether the face draws some letter of the word without one of its marks: Carlito's Ậ is an Ạ; quick."""
+    return any(_lacks_mark(face, letter) for letter in word if letter in _MARKED)
+
+
+@lru_cache(maxsize=1 << 16)
+def _lacks_mark(face: Face, letter: str) -> bool:
+    font = load_face(face, _EM)
+    base, *marks = unicodedata.normalize("NFD", letter)
+    drawn = _drawn(font, letter)
+    for mark in marks:
+        without = unicodedata.normalize("NFC", base + "".join(one for one in marks if one != mark))
+        if np.abs(drawn - _drawn(font, without)).sum() / 255 < _LEAST_DIFFERENCE:
+            return True
+    return False
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from clip4str_doctr.training.synth.effects import clean_effects, photo_effects, 
 from clip4str_doctr.training.synth.engine import Engine
 from clip4str_doctr.training.synth.fonts import Face, usable_faces
 from clip4str_doctr.training.synth.geometry import Mask, Placement, bend, place
-from clip4str_doctr.training.synth.legibility import confused_letters
+from clip4str_doctr.training.synth.legibility import lacks_marks
 from clip4str_doctr.training.synth.selection import Selection
 from clip4str_doctr.training.synth.typography import as_set
 from clip4str_doctr.training.synth.words import WordSource
@@ -115,10 +115,9 @@ class Renderer:
         return self._words
 
     def _legible(self, rng: np.random.Generator, face: Face, label: str, clean: bool) -> Face:
-        """That face, or another if it draws a letter of the label like a letter that it is not."""
+        """That face, or another if it draws a letter of the label without its marks."""
         for _ in range(8):
-            shown = label.upper() if face.capitals_only else label
-            if confused_letters(face).isdisjoint(shown):
+            if not lacks_marks(face, label.upper() if face.capitals_only else label):
                 break
             face = self._face(rng, clean)
         return face
