@@ -118,6 +118,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mclip", type=Path, required=True, metavar="DIR", help="published M_clip folder")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to write")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the written weights (default: float32)")
+    parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds other files, too")
     parser.set_defaults(run=_convert)
 
 
@@ -296,7 +297,8 @@ def _convert(args: argparse.Namespace) -> int:
     from clip4str_doctr.convert import convert_checkpoint
 
     try:
-        convert_checkpoint(args.checkpoint, args.mclip, args.out, dtype=getattr(torch, args.dtype), progress=True)
+        dtype = getattr(torch, args.dtype)
+        convert_checkpoint(args.checkpoint, args.mclip, args.out, dtype, progress=True, overwrite=args.overwrite)
     except (OSError, ValueError) as error:
         raise CommandError(str(error)) from error
     print(args.out)
@@ -320,7 +322,7 @@ def _train(args: argparse.Namespace) -> int:
     from clip4str_doctr.training.datasets import DatasetError
     from clip4str_doctr.training.recipe import RecipeError, load_recipe
     from clip4str_doctr.training.start import model_config
-    from clip4str_doctr.training.synth.fonts import fonts_installed
+    from clip4str_doctr.training.synth.fonts import MissingFontsError, fonts_installed
     from clip4str_doctr.weight_card import WeightsError
 
     if args.mclip is not None and args.init is None:
@@ -337,7 +339,7 @@ def _train(args: argparse.Namespace) -> int:
         complete = train(
             recipe, args.out or Path("runs") / path.stem, tokenizer=args.mclip, strict_labels=args.strict_labels
         )
-    except (RecipeError, DatasetError, WeightsError, OSError) as error:
+    except (RecipeError, DatasetError, WeightsError, MissingFontsError, FloatingPointError, OSError) as error:
         raise CommandError(str(error)) from error
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)

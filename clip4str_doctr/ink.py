@@ -50,14 +50,20 @@ def strip_of(page: Page, quad: npt.NDArray[np.float64]) -> Strip | None:
     columns = int(np.clip(round(width * LINE_HEIGHT / height), 1, _MOST_COLUMNS))
     left, top, right, bottom = PAD, PAD, PAD + columns, PAD + LINE_HEIGHT
     inner = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
-    to_page = cv2.getPerspectiveTransform(inner, quad.astype(np.float32))
+    # Only what is near is looked at: OpenCV 4 warps no picture with a side of 32767 pixels or more.
+    room = 2 * height + 8
+    first = np.clip(np.floor(quad.min(axis=0) - room), 0, np.array(page.shape[1::-1]) - 1).astype(int)
+    last = np.clip(np.ceil(quad.max(axis=0) + room), first + 1, page.shape[1::-1]).astype(int)
+    near = page[first[1] : last[1], first[0] : last[0]]
+    to_near = cv2.getPerspectiveTransform(inner, (quad - first).astype(np.float32))
+    to_page = np.array([[1, 0, first[0]], [0, 1, first[1]], [0, 0, 1]]) @ to_near
     size = columns + 2 * PAD, LINE_HEIGHT + 2 * PAD
     # Warped at a whole multiple and averaged where the line is large, so that fine noise does not become coarse noise.
     times = max(1, int(height / LINE_HEIGHT))
     scale = np.diag([1 / times, 1 / times, 1.0])
     pixels = cv2.warpPerspective(
-        page,
-        to_page @ scale,
+        near,
+        to_near @ scale,
         (size[0] * times, size[1] * times),
         flags=(cv2.INTER_LINEAR if times > 1 else cv2.INTER_CUBIC) | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,

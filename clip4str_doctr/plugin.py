@@ -128,9 +128,18 @@ def recognition_predictor_of(
     height, width = cfg["input_shape"][-2:]
     # docTR calls its preprocessor and asks for no more; why ours is not one of its class stands above.
     processor: Any = CropPreProcessor((height, width), preprocess, batch_size)
+    if hasattr(model, "_orig_mod"):
+        # docTR 1.0 calls `to` before every batch. What torch.compile wraps a model in has nn.Module's, which would
+        # change dtypes that the model's own leaves alone.
+        vars(model)["to"] = functools.partial(_moved, model)
     return WideCropPredictor(
         processor, model, split_wide_crops=split_wide_crops is True, cut_at_gaps=split_wide_crops == "gaps"
     )
+
+
+def _moved(compiled: Any, *args: Any, **kwargs: Any) -> Any:
+    compiled._orig_mod.to(*args, **kwargs)
+    return compiled
 
 
 def cuts_at_gaps(model: Any) -> bool:

@@ -20,7 +20,8 @@ class PostProcessor:
       "mean": of the symbols without EOS, docTR's; 0 for an empty word. A mean hides one bad letter.
       "min": the least certain row, EOS included: one bad letter shows, and long words are not punished.
     temperature: what logits are divided by before they become probabilities; above 1 for weights that are surer than
-    they are right. It changes confidences only, never a string.
+    they are right. It changes confidences, not what is read in a crop; where `wide_crops` has two readings, of the
+      whole and of its parts, the more certain is taken, so confidence and temperature have a say.
     Raises ValueError for another name and for a temperature that is not above 0.
     """
 

@@ -24,6 +24,8 @@ __all__ = ["WideCropPredictor"]
 logger = logging.getLogger(__name__)
 
 Crop = npt.NDArray[Any]
+# Allocators without an exception of their own: the CPU's on POSIX and on Windows, Apple's.
+_OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator: not enough memory", "MPS backend out of memory")
 
 
 class WideCropPredictor(RecognitionPredictor):
@@ -90,5 +92,4 @@ class WideCropPredictor(RecognitionPredictor):
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    # The CPU's allocator has no exception of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)

@@ -133,8 +133,9 @@ def find_mclip(checkpoint: Path) -> Path:
         if (folder / "M_clip").is_dir():
             return folder / "M_clip"
     raise WeightsNotFoundError(
-        f"{checkpoint} needs M-CLIP's tokenizer, and no M_clip folder lies beside it; pass tokenizer='.../M_clip', "
-        "downloaded from https://huggingface.co/M-CLIP/XLM-Roberta-Large-Vit-B-32 (config.json and tokenizer files)"
+        f"{checkpoint} needs M-CLIP's tokenizer, and no M_clip folder lies beside it; pass tokenizer='.../M_clip' "
+        "(--mclip on the command line), downloaded from https://huggingface.co/M-CLIP/XLM-Roberta-Large-Vit-B-32 "
+        "(config.json and tokenizer files)"
     )
 
 

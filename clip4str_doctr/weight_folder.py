@@ -131,7 +131,7 @@ def _read_tokenizer(folder: Path) -> MClipTokenizer:
     if not (folder / TOKENIZER_FOLDER / "tokenizer.json").is_file():
         raise WeightsNotFoundError(
             f"{folder} has no {TOKENIZER_FOLDER}/tokenizer.json, which its text tower needs; pass "
-            "tokenizer='.../M_clip'"
+            "tokenizer='.../M_clip' (--mclip on the command line)"
         )
     return load_tokenizer(folder / TOKENIZER_FOLDER)
 
@@ -196,7 +196,8 @@ def new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
     ours = is_weight_folder(folder) and (folder / CARD_FILE).is_file()
     if folder.is_dir() and any(folder.iterdir()) and not ours and not overwrite:
         raise FileExistsError(
-            f"{folder} holds files that are no weights of ours; choose an empty folder, or pass overwrite=True"
+            f"{folder} holds files that are no weights of ours; choose an empty folder, or pass overwrite=True "
+            "(--overwrite on the command line)"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A sibling, so that moving it is a rename within one file system.

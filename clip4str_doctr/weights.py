@@ -164,8 +164,10 @@ def load_into(model: CLIP4STR, path: str | Path, **options: Any) -> None:
             f"factory {loaded.config.arch}()"
         )
     device = next(model.parameters()).device
-    for name in _PARTS:
-        setattr(model, name, getattr(loaded, name).to(device).train(model.training))
+    # All first, for a device may have no room for one of them.
+    parts = {name: getattr(loaded, name).to(device).train(model.training) for name in _PARTS}
+    for name, part in parts.items():
+        setattr(model, name, part)
     model.config = loaded.config
     model.charset = loaded.charset
     model.certain_from = loaded.certain_from

@@ -38,6 +38,8 @@ class _ClipAttention(Attention):
     """What open_clip asks of torch.nn.MultiheadAttention, with its parameters, whose own products are MKL's."""
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
+        if not attention.batch_first:
+            raise RuntimeError("this open_clip_torch hands attention (L, N, d); type: pip install -U open_clip_torch")
         with torch.device("meta"):
             super().__init__(attention.embed_dim, attention.num_heads)
         self.load_state_dict(attention.state_dict(), assign=True)

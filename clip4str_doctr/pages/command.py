@@ -125,24 +125,28 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
 
 def _origins(args: argparse.Namespace, jobs: Sequence[Job]) -> "Origins":
     """The record of the folder for outputs, which is made; nothing in it may be another source's or a stranger's."""
-    from clip4str_doctr.pages.origins import DamagedRecordError, Origins
+    from clip4str_doctr.pages.origins import Origins
 
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         origins = Origins(args.out)
-    except DamagedRecordError as error:
-        raise PageCommandError(str(error)) from error
     except OSError as error:
         raise PageCommandError(f"-o {args.out} cannot be made a folder: {error}") from error
     for job in jobs:
         for path in job.written:
-            if path.exists() and not origins.is_from(path, job.source) and not args.overwrite:
-                made = origins.source_of(path)
+            if complaint := None if args.overwrite else _complaint(path, job.source, origins):
                 raise PageCommandError(
-                    f"{path} is there already, {'not written by this command' if made is None else f'made from {made}'}"
-                    f"; for {job.source} choose another -o, or replace it with --overwrite"
+                    f"{complaint}; for {job.source} choose another -o, or replace it with --overwrite"
                 )
     return origins
+
+
+def _complaint(path: Path, source: Path, origins: "Origins") -> str | None:
+    """What speaks against writing to a path; None if it is free, or was made from the same source."""
+    if not path.exists() or origins.is_from(path, source):
+        return None
+    made = origins.source_of(path)
+    return f"{path} is there already, " + ("not written by this command" if made is None else f"made from {made}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -217,7 +221,7 @@ def _read_all(
             bar.set_postfix_str(job.source.name)
             before = bar.n
             try:
-                pages = _pages_of(job, predictor, args.dpi, bar)
+                pages = _pages_of(job, predictor, args, bar, origins)
                 if job.output is not None and origins is not None:
                     _write(job.source, pages, args.format, job.output)
                     origins.add((path, job.source) for path in job.written)
@@ -251,17 +255,24 @@ def _predictor(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> Any
     return page_predictor(model, finder, batch_size=args.batch_size)
 
 
-def _pages_of(job: Job, predictor: Any, dpi: float, bar: "tqdm[Any]") -> "list[Page]":
+def _pages_of(
+    job: Job, predictor: Any, args: argparse.Namespace, bar: "tqdm[Any]", origins: "Origins | None"
+) -> "list[Page]":
     from clip4str_doctr.pages.files import open_pages
     from clip4str_doctr.pages.reading import read_page
 
     pages = []
-    for number, pixels in enumerate(open_pages(job.source, dpi=dpi)):
+    for number, pixels in enumerate(open_pages(job.source, dpi=args.dpi)):
         pages.append(read_page(predictor, pixels, number))
-        if job.drawing is not None:
+        if job.drawing is not None and origins is not None:
             from clip4str_doctr.pages.drawing import draw_page
 
-            with written(job.drawing_of(number)) as part:
+            drawing = job.drawing_of(number)
+            # Of all pages but the first it shows only now whether there are any.
+            if complaint := None if args.overwrite else _complaint(drawing, job.source, origins):
+                raise FileExistsError(complaint)
+            origins.add([(drawing, job.source)])
+            with written(drawing) as part:
                 draw_page(pixels, pages[-1]).save(part, format="png", optimize=True)
         bar.update()
     return pages

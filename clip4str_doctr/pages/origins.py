@@ -9,25 +9,29 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from clip4str_doctr.atomic import written
+__all__ = ["RECORD", "Origins"]
 
-__all__ = ["RECORD", "DamagedRecordError", "Origins"]
-
-RECORD = ".clip4str-doctr-page.json"
-
-
-class DamagedRecordError(ValueError):
-    """The record of a folder cannot be read."""
+RECORD = ".clip4str-doctr-page.jsonl"
 
 
 class Origins:
-    """The record of one folder, kept within it as `RECORD`: name of the output -> source, relative to the folder, so
-    that both may be moved together."""
+    """The record of one folder, kept within it as `RECORD`: a line for each output and the source it is made from,
+    relative to the folder, so that both may be moved together; the last line of an output counts.
+
+    Lines are only added, so runs beside each other lose none. What is no line, torn off by a crash, says nothing.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Raises DamagedRecordError, OSError."""
+        """Raises OSError for a record that cannot be read."""
         self.folder = folder
-        self._sources = self._read()
+        self._sources: dict[str, str] = {}
+        path = folder / RECORD
+        if path.exists():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    self._sources.update(json.loads(line))
+                except ValueError:
+                    continue
 
     def is_from(self, output: Path, source: Path) -> bool:
         """Whether the output, there or not, was last made from this source, or was to be."""
@@ -38,26 +42,16 @@ class Origins:
         return self._sources.get(output.name)
 
     def add(self, made: Iterable[tuple[Path, Path]]) -> None:
-        """Record (output, source) pairs. Raises DamagedRecordError, OSError."""
+        """Record (output, source) pairs. Raises OSError."""
         new = {output.name: self._relative(source) for output, source in made}
-        if new.items() <= self._sources.items():
+        new = {name: source for name, source in new.items() if self._sources.get(name) != source}
+        if not new:
             return
-        # Another run may write to the same folder.
-        self._sources = {**self._read(), **new}
-        with written(self.folder / RECORD) as part:
-            part.write_text(json.dumps(self._sources, ensure_ascii=False, indent=1, sort_keys=True), encoding="utf-8")
-
-    def _read(self) -> dict[str, str]:
-        path = self.folder / RECORD
-        try:
-            sources = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise DamagedRecordError(f"{path} cannot be read: {error}; delete it and use --overwrite") from error
-        if not isinstance(sources, dict) or not all(isinstance(source, str) for source in sources.values()):
-            raise DamagedRecordError(f"{path} must map outputs to sources; delete it and use --overwrite")
-        return sources
+        self._sources |= new
+        lines = "".join(json.dumps({name: source}, ensure_ascii=False) + "\n" for name, source in new.items())
+        with open(self.folder / RECORD, "ab") as file:
+            # A line that was torn off is ended first. One write: another run may add lines at the same time.
+            file.write(("\n" + lines).encode())
 
     def _relative(self, source: Path) -> str:
         try:

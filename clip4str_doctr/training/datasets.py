@@ -137,11 +137,13 @@ class LmdbFolder:
 
 @dataclass(frozen=True)
 class Word:
-    """One word that can be trained on. label: NFC, 1..max_symbols symbols of the model's alphabet."""
+    """One word that can be trained on. label: NFC, 1..max_symbols symbols of the model's alphabet. digest: of the
+    picture's pixels."""
 
     source: WordSet
     name: str
     label: str
+    digest: bytes
 
     def crop(self) -> npt.NDArray[np.uint8]:
         """-> (H, W, 3) uint8 RGB. Raises DatasetError if the picture has gone since it was checked."""
@@ -151,6 +153,13 @@ class Word:
             raise DatasetError(
                 f"{self.source.folder}, {self.name}: {error}; was it changed during training?"
             ) from error
+
+    def small_crop(self) -> npt.NDArray[np.uint8]:
+        """As `crop`, but at most 96 pixels high and 480 wide: a thousand photographs would not fit into memory."""
+        # Imported when first needed: it loads OpenCV.
+        from clip4str_doctr.training.augment import shrunk
+
+        return shrunk(self.crop())
 
 
 @dataclass(frozen=True)
@@ -199,11 +208,13 @@ def _check(source: WordSet, charset: Charset, max_symbols: int, digest: Any) -> 
         if reason is None:
             try:
                 pixels = source.crop(name)
-                digest.update(f"{name}\n{label}\n{pixels.shape}\n".encode() + pixels.tobytes())
+                shape, content = f"{pixels.shape}\n".encode(), pixels.tobytes()
+                digest.update(f"{name}\n{label}\n".encode() + shape + content)
+                own_digest = hashlib.sha256(shape + content).digest()
             except UnreadableImageError as error:
                 reason = f"picture: {error}"
         if reason is None:
-            words.append(Word(source, name, label))
+            words.append(Word(source, name, label, own_digest))
         else:
             left_out.append(LeftOut(source.folder, name, label, reason))
     return words, left_out

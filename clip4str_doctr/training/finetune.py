@@ -57,6 +57,8 @@ def own_words(recipe: WordsRecipe, config: ModelConfig, strict: bool = False) ->
         )
     if recipe.val:
         train, val = trained.words, watched.words
+        if common := len({word.digest for word in train} & {word.digest for word in val}):
+            logger.warning("%d pictures of --val are among those of --data: what is watched is no proof then", common)
     else:
         train, val = hold_back(trained.words, recipe.val_share, recipe.val_words)
     if not train or not val:
@@ -122,9 +124,8 @@ class OwnAmongRendered:
             random.Random(f"own words {self.seed} {epoch}").shuffle(order)
             self._order = (epoch, order)
         word = self.words[self._order[1][place]]
-        crop = word.crop()
+        crop = word.small_crop()
         if random.Random(f"augment {self.seed} {index}").random() < self.recipe.augment:
-            # Imported when first needed: it loads OpenCV.
             from clip4str_doctr.training.augment import augment
 
             crop = augment(crop, np.random.default_rng([self.seed, index]))

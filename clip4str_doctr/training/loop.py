@@ -197,6 +197,8 @@ class TrainingRun:
         set_learning_rate(self.optimizer, schedule_factor(self.progress, self.recipe.schedule))
         ctc_weight = loss_recipe.ctc_weight + self.progress * (loss_recipe.ctc_weight_end - loss_recipe.ctc_weight)
         self.optimizer.zero_grad(set_to_none=True)
+        # What models draw themselves, as the published text tower's dropout does, hangs on the step's number, too.
+        torch.manual_seed(self.recipe.run.seed * 1_000_003 + self.step)
         report = self._learn(batch, encode_labels(self.config, batch.labels), ctc_weight)
         parameters = [*self.model.parameters(), *self.ctc_head.parameters()]
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe.optim.clip_norm)
@@ -305,7 +307,7 @@ def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[in
     log = RunLog(run, out / LOG)
     held_out = {style: validation_crops(style, recipe.data, factory) for style in watched_styles(recipe)}
     if run.own is not None:
-        held_out["own"] = [word.crop() for word in run.own.val], [word.label for word in run.own.val]
+        held_out["own"] = [word.small_crop() for word in run.own.val], [word.label for word in run.own.val]
     every = max(recipe.run.validate_every // recipe.data.batch_size, 1)
     if run.step == 0 and run.origin is not None:
         log.validation(held_out)  # what there was before

@@ -214,6 +214,8 @@ def _check(recipe: Recipe) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
+    if recipe.loss.permutations != 1 and (recipe.loss.permutations < 1 or recipe.loss.permutations % 2):
+        raise ValueError(f"loss.permutations come in mirrored pairs, 1 or even, got {recipe.loss.permutations}")
     if not 0.0 < recipe.words.share <= 1.0:
         raise ValueError(f"words.share must lie above 0 and not above 1, got {recipe.words.share}")
     if recipe.words.val and not recipe.words.train:

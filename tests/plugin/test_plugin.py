@@ -149,6 +149,21 @@ def test_compiled_model_is_ours_too(model: Any) -> None:
     assert predictor.model is compiled
 
 
+def test_a_compiled_model_keeps_its_mixed_precision(model: Any) -> None:
+    """docTR 1.0 moves the model to its own device and dtype before every batch."""
+    predictor = recognition_predictor(torch.compile(copy.deepcopy(model).mixed_precision(), backend="eager"))
+    compiled: Any = predictor.model
+
+    def dtypes() -> set[torch.dtype]:
+        return {parameter.dtype for parameter in compiled.parameters()}
+
+    assert dtypes() == {torch.float32, torch.bfloat16}
+    assert compiled.to(device="cpu", dtype=torch.float32) is compiled
+    assert dtypes() == {torch.float32, torch.bfloat16}
+    compiled.to(torch.float32)
+    assert dtypes() == {torch.float32}
+
+
 def test_half_precision_as_doctr_cli_does_on_gpus(model: Any, crops: Any) -> None:
     predictor = recognition_predictor(copy.deepcopy(model)).bfloat16()
     assert len(predictor(crops)) == len(crops)

@@ -182,7 +182,12 @@ def test_the_tables(model: CLIP4STR) -> None:
 
 @pytest.mark.parametrize(
     "failure",
-    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:80] DefaultCPUAllocator: not enough memory: you tried to"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+    ],
 )
 def test_batches_are_halved_where_memory_ends(
     failure: RuntimeError, model: CLIP4STR, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -16,6 +16,7 @@ from PIL import Image
 
 from clip4str_doctr import cli, load_model
 from clip4str_doctr.preprocess import Preprocess
+from clip4str_doctr.training.synth.fonts import fonts_installed
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,19 @@ def test_convert_says_what_is_wrong(tmp_path: Path, capsys: Any) -> None:
     command = ["convert", tmp_path / "a.ckpt", "--mclip", tmp_path, "-o", tmp_path / "out", "--dtype", "float16"]
     assert cli.main([str(part) for part in command]) == 2
     assert "a.ckpt" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_train_says_what_is_missing(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIP4STR_DOCTR_FONTS", str(tmp_path / "nowhere"))
+    recipe = tmp_path / "mine.yaml"
+    ours = cli._recipe("clip4str_vn_tiny").read_text(encoding="utf-8")
+    recipe.write_text(ours, encoding="utf-8")
+    if fonts_installed():
+        assert cli.main(["train", str(recipe), "--out", str(tmp_path / "run")]) == 2
+        assert "CLIP4STR_DOCTR_FONTS names" in capsys.readouterr().err
+    recipe.write_text(re.sub(r"permutations: \d+", "permutations: 5", ours), encoding="utf-8")
+    assert cli.main(["train", str(recipe)]) == 2
+    assert "loss.permutations come in mirrored pairs, 1 or even, got 5" in capsys.readouterr().err
 
 
 def test_train_takes_a_recipe_by_path_or_name(tmp_path: Path, capsys: Any) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from clip4str_doctr import cli
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS, Charset
 from clip4str_doctr.config import PRESETS
-from clip4str_doctr.training.augment import augment
+from clip4str_doctr.training.augment import augment, shrunk
 from clip4str_doctr.training.datasets import DatasetError, check_words, open_word_set
 from clip4str_doctr.training.finetune import (
     OwnAmongRendered,
@@ -219,6 +219,42 @@ def test_augmentation_is_light_repeatable_and_can_be_switched_off(tmp_path: Path
         recipe = replace(WordsRecipe(("",), share=1.0), augment=share)
         crop, label = OwnAmongRendered(words, recipe, 1, Rendered()).sample(0)
         assert np.array_equal(crop, picture(LABELS.index(label))) == same
+
+
+def test_photographs_of_words_are_augmented_at_the_size_of_rendered_ones(tmp_path: Path) -> None:
+    (tmp_path / "words").mkdir()
+    pixels = np.random.default_rng(1).integers(0, 256, (150, 900, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "words" / "a.png")
+    (tmp_path / "words" / "labels.json").write_text('{"a.png": "Huế"}')
+    words = check_words([tmp_path / "words"], CHARSET, 25).words
+    samples = OwnAmongRendered(words, WordsRecipe(("",), share=1.0, augment=1.0), 1, Rendered())
+    assert {samples.sample(index)[0].shape for index in range(40)} == {(80, 480, 3)}
+    assert shrunk(pixels[:, :200]).shape == (96, 128, 3) and shrunk(pixels[:40, :480]).shape == (40, 480, 3)
+    assert shrunk(pixels[:1, :]).shape == (1, 480, 3)
+    with pytest.raises(ValueError, match="tiles are 512 pixels"):
+        for seed in range(40):
+            augment(pixels, np.random.default_rng(seed))
+
+
+def test_augmentation_loses_no_end_of_a_wide_word() -> None:
+    # A column of ink as wide as a tenth of the height at both ends.
+    wide = np.full((40, 480, 3), 255, np.uint8)
+    wide[:, :4] = wide[:, -4:] = 0
+    for seed in range(60):
+        # Moved by 0.04 heights and another 0.05 at the ends, of 0.1 some is left.
+        changed = augment(wide, np.random.default_rng(seed)).mean(axis=(0, 2))
+        assert changed[:8].min() < changed[40:440].mean() - 20 and changed[-8:].min() < changed[40:440].mean() - 20
+
+
+def test_watching_what_is_trained_on_is_told(tmp_path: Path, caplog: Any) -> None:
+    folder, other = doctr_folder(tmp_path / "a", LABELS), lmdb_folder(tmp_path / "b", ["Huế"])
+    own_words(WordsRecipe((str(folder),), (str(folder),)), CONFIG)
+    assert "10 pictures of --val are among those of --data" in caplog.text
+    caplog.clear()
+    own_words(WordsRecipe((str(other),), (str(folder),)), CONFIG)
+    assert ("pictures of --val" in caplog.text) == np.array_equal(
+        check_words([other], CHARSET, 25).words[0].crop(), check_words([folder], CHARSET, 25).words[0].crop()
+    )
 
 
 def test_the_command_line_tells_of_data_it_cannot_use(

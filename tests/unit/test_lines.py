@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from clip4str_doctr.boxes import enclosing_boxes
 from clip4str_doctr.gaps import word_gap
+from clip4str_doctr.ink import strip_of
 from clip4str_doctr.lines import words_of_line, words_of_lines
 from clip4str_doctr.training.synth.fonts import fonts_installed, load_face, usable_faces
 
@@ -179,6 +180,24 @@ def test_a_line_without_ink_is_one_word() -> None:
     page = np.full((60, 300, 3), 200, np.uint8)
     quad = np.array([[10, 10], [200, 10], [200, 40], [10, 40]], np.float64)
     np.testing.assert_allclose(words_of_line(page, quad), quad[None])
+
+
+def test_a_line_far_down_a_long_page_is_seen_as_any_other() -> None:
+    """OpenCV 4 warps no picture with a side of 32767 pixels or more."""
+    made = line(TEXT)
+    height, width = made.page.shape[:2]
+    below = np.full((40_000, width, 3), 245, np.uint8)
+    below[39_000 : 39_000 + height] = made.page
+    down = np.array([0, 39_000])
+    near, far = strip_of(made.page, made.quad), strip_of(below, made.quad + down)
+    assert near is not None and far is not None
+    # But for float32's rounding of the homography.
+    assert np.abs(near.pixels.astype(int) - far.pixels).max() <= 1
+    points = np.array([[3.0, 4.0], [50.0, 20.0]])
+    np.testing.assert_allclose(near.on_page(points) + down, far.on_page(points), atol=0.01)
+    np.testing.assert_allclose(
+        words_of_line(below, made.quad + down), words_of_line(made.page, made.quad) + down, atol=0.05
+    )
 
 
 def test_an_upright_line_is_left_as_it_is() -> None:

@@ -167,9 +167,33 @@ def test_files_of_others_in_the_folder_are_left_alone(page: Page, folder: Path, 
     assert page(folder, "-o", out) == 2
     assert "trang 1.txt is there already, not written by this command" in capsys.readouterr().err
     assert outputs(out) == ["trang 1.txt"] and (out / "trang 1.txt").read_text() == "mine"
+    # A record that was torn off says nothing, and what is added to it is read again.
     (out / RECORD).write_text('{"trang 1.txt": ')
     assert page(folder, "-o", out) == 2
-    assert f"{RECORD} cannot be read" in capsys.readouterr().err
+    (out / "trang 1.txt").unlink()
+    assert page(folder, "-o", out) == 0 and page(folder, "-o", out) == 0
+    assert "4 of 4 files skipped" in capsys.readouterr().err
+
+
+def test_runs_beside_each_other_lose_no_record(tmp_path: Path) -> None:
+    sources = [tmp_path / f"{number}.png" for number in range(3)]
+    runs = [Origins(tmp_path) for _ in sources]
+    for run, source in zip(runs, sources, strict=True):
+        run.add([(source.with_suffix(".txt"), source)])
+    read = Origins(tmp_path)
+    assert all(read.is_from(source.with_suffix(".txt"), source) for source in sources)
+    # The last line counts.
+    runs[0].add([(tmp_path / "1.txt", sources[0])])
+    assert Origins(tmp_path).source_of(tmp_path / "1.txt") == "0.png"
+
+
+def test_drawings_of_later_pages_are_not_written_over_others(
+    page: Page, folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "out"
+    (folder / "trang 1.png").rename(folder / "quét.p2.png")
+    assert page(folder, "-o", out, "--draw") == 1
+    assert "quét.p2.boxes.png is there already, made from ../hồ sơ/quét.p" in capsys.readouterr().err
 
 
 def test_a_stopped_run_goes_on(page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

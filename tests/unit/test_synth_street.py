@@ -4,17 +4,22 @@ import json
 import pickle
 import tarfile
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.training.synth import Renderer, Selection, WordSource, fonts_installed, is_held_out
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE, letters_of_file, own_fonts, street_families
-from clip4str_doctr.training.synth.fonts import VAL_FAMILIES, family_files
+from clip4str_doctr.training.synth.fonts import VAL_FAMILIES, Face, family_files, load_face
 from clip4str_doctr.training.synth.marks import plain_letters
-from clip4str_doctr.training.synth.vocabularies import LONG, document_mixture, street_mixture
+from clip4str_doctr.training.synth.page_conditions import leaning, thermal
+from clip4str_doctr.training.synth.typography import as_set
+from clip4str_doctr.training.synth.vocabularies import LONG, _paper_number, document_mixture, street_mixture
 from clip4str_doctr.training.synth.words import valid_label
 
 pytestmark = pytest.mark.skipif(
@@ -183,6 +188,98 @@ def test_faint_dots_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(2):
         renderer.sample(index)
     assert used == [("ọ", True), ("ó", False)]
+
+
+def test_letters_that_a_face_draws_without_their_hat_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clip4str_doctr.training.synth import engine
+    from clip4str_doctr.training.synth.legibility import lacks_marks
+
+    italic = next(face for face in street_families("train")["chivo"].faces if face.italic)
+    assert lacks_marks(italic, "BỘ") and lacks_marks(italic, "Ặ") and not lacks_marks(italic, "bộ ÔẤ")
+    used = []
+    monkeypatch.setattr(engine, "_face", lambda rng, family, share: italic)
+    monkeypatch.setattr(engine, "render_page", lambda rng, label, face, *rest: used.append((label, face.drawn_marks)))
+    renderer = Renderer("page", "train", 5, Selection(("BỘ", "bộ")))
+    for index in range(2):
+        renderer.sample(index)
+    assert used == [("BỘ", True), ("bộ", False)]
+    # The older styles draw no marks: they take another face.
+    older = Renderer("clean", "train", 5)
+    older._load()
+    monkeypatch.setattr(older, "_face", lambda rng, clean: upright)
+    upright = next(face for face in street_families("train")["chivo"].faces if not face.italic)
+    assert older._legible(np.random.default_rng(1), italic, "BỘ", True) is upright
+    assert older._legible(np.random.default_rng(1), italic, "bộ", True) is italic
+
+
+def test_families_without_small_letters_say_so() -> None:
+    """Their a, e, g, r and q are their A, E, G, R and Q, but for size."""
+
+    def shape(face: Face, letter: str) -> npt.NDArray[np.float64]:
+        mask = load_face(face, 60).getmask(letter)
+        picture = Image.frombytes("L", mask.size, bytes(mask))
+        return np.asarray(picture.resize((24, 24)), np.float64) / 255
+
+    for name, family in street_families("train").items():
+        face = next((one for one in family.faces if not one.italic and 400 <= one.weight < 800), family.faces[0])
+        alike = [float(np.abs(shape(face, one) - shape(face, one.upper())).mean()) for one in "aegrq"]
+        # Thin strokes differ little wherever they run.
+        ink = float(np.mean([shape(face, one).mean() for one in "AEGRQ"]))
+        assert (max(alike) > 0.25 * ink) or family.capitals_only, f"{name}: {max(alike):.3f}, ink {ink:.3f}"
+
+
+def test_faces_of_plots_know_their_weight_and_slant() -> None:
+    faces = {Path(face.path).stem: face for face in street_families("train")["stix-general"].faces}
+    assert {stem: (face.weight, face.italic) for stem, face in faces.items()} == {
+        "STIXGeneral": (400, False),
+        "STIXGeneralBol": (700, False),
+        "STIXGeneralItalic": (400, True),
+        "STIXGeneralBolIta": (700, True),
+    }
+
+
+def test_glyphs_that_stand_for_symbols(rng: np.random.Generator) -> None:
+    face = street_families("train")["noto-sans"].faces[0]
+    labels = ('"Phở"', "('a')", "1972-1977", "PHÁP...", "20m2", "25.000đ", "Paul's", "xe")
+    seen = {label: {as_set(rng, label, face) for _ in range(60)} for label in labels}
+    assert seen == {
+        '"Phở"': {'"Phở"', "“Phở”"},
+        "('a')": {"('a')", "(‘a’)"},
+        "1972-1977": {"1972-1977", "1972–1977"},
+        "PHÁP...": {"PHÁP...", "PHÁP…"},
+        "20m2": {"20m2", "20m²"},
+        "25.000đ": {"25.000đ", "25.000₫"},
+        "Paul's": {"Paul's", "Paul’s"},
+        "xe": {"xe"},
+    }
+    assert {as_set(rng, "1-2", replace(face, path=family_files("fontpkg-righteous")[0])) for _ in range(30)} <= {
+        "1-2",
+        "1–2",
+    }
+
+
+def test_long_numbers_of_paper_come_in_training_only(rng: np.random.Generator) -> None:
+    numbers = [_paper_number(rng) for _ in range(3000)]
+    assert all(set(number) <= set("0123456789.,-:đVND") for number in numbers)
+    assert 0.25 < np.mean([number.isdigit() and len(number) > 5 for number in numbers]) < 0.6
+    for mixture in (street_mixture, document_mixture):
+        train, val = WordSource("train", 1, mixture), WordSource("val", 1, mixture)
+        assert len(mixture(train)) == len(mixture(val)) + 1
+
+
+def test_a_leaning_page_keeps_its_word(rng: np.random.Generator) -> None:
+    ink = np.zeros((120, 300, 3), np.float32)
+    ink[50:70, 80:220] = 1
+    for _ in range(50):
+        turned, (left, top, right, bottom) = leaning(rng, ink, (80.0, 50.0, 220.0, 70.0))
+        # A full rectangle reaches its corners, which letters do not.
+        inside = turned[int(top) : int(bottom) + 1, int(left) : int(right) + 1].sum() / turned.sum()
+        assert turned.shape == ink.shape and 0.97 < inside <= 1.0001
+        assert right - left < 160 and bottom - top < 60
+    assert {thermal(rng, ink[:60]).shape for _ in range(10)} == {(60, 300, 3)}
+    hairline = np.zeros((40, 90, 3), np.float32)
+    hairline[20, 10:80] = 0.2
+    assert min(float(thermal(rng, hairline).sum()) for _ in range(20)) > 0.15 * hairline.sum()
 
 
 # Surfaces and views

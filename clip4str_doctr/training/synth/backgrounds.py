@@ -60,7 +60,9 @@ def _pool() -> dict[str, npt.NDArray[np.float32]]:
 
 
 def tile(rng: np.random.Generator, name: str, height: int, width: int) -> npt.NDArray[np.float32]:
-    """A random cut of a pool tile (H, W) or (H, W, 3), mean 0, about -1..1. At most 512 x 512."""
+    """A random cut of a pool tile (H, W) or (H, W, 3), mean 0, about -1..1. Raises ValueError beyond 512 x 512."""
+    if max(height, width) > _TILE:
+        raise ValueError(f"tiles are {_TILE} pixels wide and high, asked for {width} x {height}")
     pool = _pool()[name]
     top, left = int(rng.random() * (_TILE - height)), int(rng.random() * (_TILE - width))
     return pool[top : top + height, left : left + width]

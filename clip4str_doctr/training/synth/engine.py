@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE, Family, Kind, street_families
-from clip4str_doctr.training.synth.fonts import Face
+from clip4str_doctr.training.synth.fonts import Face, MissingFontsError
 from clip4str_doctr.training.synth.legibility import has_faint_dots, lacks_marks
 from clip4str_doctr.training.synth.pages import PAGE_HEIGHTS, render_page
 from clip4str_doctr.training.synth.selection import Selection
@@ -26,7 +26,7 @@ _LEAST_SCRIPT_HEIGHT = 18.0  # pixels; hairlines are lost below
 
 
 class Engine:
-    """Street and page pictures of one split. Raises RuntimeError if selected families, or all, are not installed."""
+    """Street and page pictures of one split. Raises MissingFontsError if selected families, or all, are not there."""
 
     def __init__(
         self, style: Literal["sign", "page"], split: Literal["train", "val"], seed: int, selection: Selection
@@ -36,7 +36,7 @@ class Engine:
         families = street_families(split)
         wanted = selection.families or tuple(families)
         if missing := [name for name in wanted if name not in families]:
-            raise RuntimeError(
+            raise MissingFontsError(
                 f"the {split} split has no font families {missing}; type: pip install clip4str-doctr[train], or name a "
                 f"folder that has them in {FONTS_VARIABLE}"
             )

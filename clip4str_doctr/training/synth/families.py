@@ -16,6 +16,7 @@ from clip4str_doctr.training.synth.fonts import (
     SIGN_FAMILIES,
     VAL_FAMILIES,
     Face,
+    MissingFontsError,
     faces_of_file,
     family_files,
     usable_faces,
@@ -83,12 +84,12 @@ def letters_of_file(path: str) -> Literal["all", "plain", "none"]:
 
 
 def own_fonts() -> Path | None:
-    """The folder that CLIP4STR_DOCTR_FONTS names, None without. Raises RuntimeError if it is not there."""
+    """The folder that CLIP4STR_DOCTR_FONTS names, None without. Raises MissingFontsError if it is not there."""
     name = os.environ.get(FONTS_VARIABLE)
     if not name:
         return None
     if not Path(name).is_dir():
-        raise RuntimeError(
+        raise MissingFontsError(
             f"{FONTS_VARIABLE} names {name!r}, which is no folder; unset it, or fill the folder with: "
             f"python -m clip4str_doctr.training.synth.fetch_fonts {name}"
         )
@@ -98,7 +99,7 @@ def own_fonts() -> Path | None:
 def street_families(split: str) -> dict[str, Family]:
     """split "train" or "val" -> families by name, in alphabetic order.
 
-    The same packages and the same folder give the same families. Raises RuntimeError if there are none.
+    The same packages and the same folder give the same families. Raises MissingFontsError if there are none.
     """
     return _street_families(split, own_fonts())
 

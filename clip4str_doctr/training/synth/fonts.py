@@ -9,8 +9,8 @@ from PIL import ImageFont
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
 __all__ = [
-    "FONT_PACKAGES", "FONT_SIZES", "SIGN_FAMILIES", "VAL_FAMILIES", "Face", "faces_of_file", "family_files",
-    "fonts_installed", "load_face", "usable_faces",
+    "FONT_PACKAGES", "FONT_SIZES", "SIGN_FAMILIES", "VAL_FAMILIES", "Face", "MissingFontsError", "faces_of_file",
+    "family_files", "fonts_installed", "load_face", "usable_faces",
 ]  # fmt: skip
 
 _TRAIN_TEXT = (
@@ -51,6 +51,10 @@ _NAMED_WEIGHTS = {
     "bold": 700,
 }  # fmt: skip
 _HELP = "pip install clip4str-doctr[train]"
+
+
+class MissingFontsError(RuntimeError):
+    """What the renderer draws with is not installed, or not all of it; the message says what to type."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def usable_faces(split: str) -> dict[str, tuple[Face, ...]]:
     """split "train" or "val" -> faces by family, families in alphabetic order.
 
     Only packages named in FONT_PACKAGES count, never a font of the system: the same packages give the same pictures.
-    Raises RuntimeError if no family of the split is installed.
+    Raises MissingFontsError if no family of the split is installed.
     """
     families: dict[str, tuple[Face, ...]] = {}
     for package in FONT_PACKAGES:
@@ -153,7 +157,7 @@ def usable_faces(split: str) -> dict[str, tuple[Face, ...]]:
         if faces:
             families[family] = faces
     if not families:
-        raise RuntimeError(f"no fonts with Vietnamese letters for the {split} split are installed; type: {_HELP}")
+        raise MissingFontsError(f"no fonts with Vietnamese letters for the {split} split are installed; type: {_HELP}")
     return families
 
 

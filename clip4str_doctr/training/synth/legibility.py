@@ -61,7 +61,7 @@ def lacks_marks(face: Face, word: str) -> bool:
 @lru_cache(maxsize=1 << 16)
 def _lacks_mark(face: Face, letter: str) -> bool:
     font = load_face(face, _EM)
-    base, *marks = unicodedata.normalize("NFD", letter)
+    base, *marks = list(unicodedata.normalize("NFD", letter))
     drawn = _drawn(font, letter)
     for mark in marks:
         without = unicodedata.normalize("NFC", base + "".join(one for one in marks if one != mark))

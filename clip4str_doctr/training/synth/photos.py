@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip4str_doctr.training.synth.backgrounds import Pixels
+from clip4str_doctr.training.synth.fonts import MissingFontsError
 
 __all__ = ["photo_cut", "photo_relief"]
 
@@ -28,12 +29,12 @@ def _pictures() -> list[npt.NDArray[np.uint8]]:
     try:
         files = {file.name: file for file in metadata.distribution("scikit-image").files or [] if "data" in file.parts}
     except metadata.PackageNotFoundError:
-        raise RuntimeError(f"street pictures need the photographs in scikit-image; type: {_HELP}") from None
+        raise MissingFontsError(f"street pictures need the photographs in scikit-image; type: {_HELP}") from None
     pictures = []
     for name in _PICTURES:
         picture = cv2.imread(str(files[name].locate()), cv2.IMREAD_COLOR) if name in files else None
         if picture is None:
-            raise RuntimeError(f"scikit-image's package lacks {name}, which is needed; type: {_HELP} --upgrade")
+            raise MissingFontsError(f"scikit-image's package lacks {name}, which is needed; type: {_HELP} --upgrade")
         pictures.append(np.ascontiguousarray(picture[..., ::-1], np.uint8))
     return pictures
 

@@ -17,7 +17,7 @@ from clip4str_doctr.training.synth.backgrounds import (
 )
 from clip4str_doctr.training.synth.effects import clean_effects, photo_effects, to_uint8_jpeg
 from clip4str_doctr.training.synth.engine import Engine
-from clip4str_doctr.training.synth.fonts import Face, usable_faces
+from clip4str_doctr.training.synth.fonts import Face, MissingFontsError, usable_faces
 from clip4str_doctr.training.synth.geometry import Mask, Placement, bend, place
 from clip4str_doctr.training.synth.legibility import lacks_marks
 from clip4str_doctr.training.synth.selection import Selection
@@ -49,8 +49,8 @@ class Renderer:
     style: "clean" (print), "photo" (street signs), "mixed" (30 % clean); "sign" and "page" are the same two worlds by
     the later, richer `Engine` and with more fonts; the older ones stay for the suites. split: "train" or "val", which
     share neither font families nor lexical words. May be pickled; fonts and word lists are loaded when first used.
-    Raises ValueError for another style or split; at the first sample, RuntimeError if no fonts are installed, or not
-    those selected. IndexError for a sample beyond the selected labels.
+    Raises ValueError for another style or split; at the first sample, MissingFontsError if no fonts are installed, or
+    not those selected. IndexError for a sample beyond the selected labels.
     """
 
     def __init__(self, style: Style, split: Split, seed: int, selection: Selection = _EVERYTHING) -> None:
@@ -104,7 +104,7 @@ class Renderer:
             by_family = usable_faces(self.split)
             wanted = self.selection.families or tuple(by_family)
             if missing := [family for family in wanted if family not in by_family]:
-                raise RuntimeError(
+                raise MissingFontsError(
                     f"the {self.split} split has no font families {missing}; type: pip install "
                     + " ".join(f"fontpkg-{family}" for family in missing)
                 )
