@@ -101,6 +101,10 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.run.threads)
     run = TrainingRun(recipe, start, own)
+    if factory is default_samples and watched_styles(recipe):
+        from clip4str_doctr.training.synth.families import fonts_digest
+
+        run.fonts = fonts_digest()
     if state is not None:
         run.load_state_dict(state)
         logger.info("resumed at step %d", run.step)
@@ -169,6 +173,7 @@ class TrainingRun:
         self.batch_norms = [one for one in norms if one not in still]
         self.step = 0
         self.skipped = 0
+        self.fonts: str | None = None  # `fonts_digest` of what its words are rendered with
         self.active_seconds = 0.0
         self.scores: dict[str, dict[str, float]] = {}  # of the last validation, by style
         self.model.train()
@@ -264,6 +269,7 @@ class TrainingRun:
             "step": self.step,
             "active_seconds": self.active_seconds,
             "precision": self.precision,
+            "fonts": self.fonts,
             "scores": self.scores,
             "model": self.model.state_dict(),
             "ctc_head": self.ctc_head.state_dict(),
@@ -286,6 +292,8 @@ class TrainingRun:
                 "the run so far was in %s, this machine goes on in %s, which is faster here: not to the bit as there",
                 *(state["precision"], self.precision),
             )
+        if self.fonts is not None and state.get("fonts", self.fonts) != self.fonts:
+            logger.warning("the run so far had other fonts than there are now: from here on its words look otherwise")
         self.model.load_state_dict(state["model"])
         self.ctc_head.load_state_dict(state["ctc_head"])
         self.average.load_state_dict(state["average"])

@@ -26,6 +26,7 @@ from clip4str_doctr.training.recipe import OptimRecipe, load_recipe
 from clip4str_doctr.training.start import model_config
 from clip4str_doctr.training.suites import SUITES
 from clip4str_doctr.training.synth import fonts_installed
+from clip4str_doctr.training.synth.families import FONTS_VARIABLE, fonts_digest
 from clip4str_doctr.training.validate import score, watched_certainty, watched_temperature
 from clip4str_doctr.weight_card import read_card
 from clip4str_doctr.weights import load_model, save_model
@@ -199,6 +200,23 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, one_thread: None) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert loop.train(micro_recipe(), tmp_path, Blocks)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_other_fonts_are_told(tmp_path: Path, one_thread: None, monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.delenv(FONTS_VARIABLE, raising=False)
+    run = loop.TrainingRun(micro_recipe())
+    run.fonts = fonts_digest()
+    loop.save_checkpoint(run, tmp_path / loop.CHECKPOINT)
+    state = torch.load(tmp_path / loop.CHECKPOINT, weights_only=True)
+    run.load_state_dict(state)
+    assert "other fonts" not in caplog.text
+    (tmp_path / "fonts" / "one").mkdir(parents=True)
+    monkeypatch.setenv(FONTS_VARIABLE, str(tmp_path / "fonts"))
+    assert fonts_digest() == run.fonts
+    (tmp_path / "fonts" / "one" / "a.ttf").write_bytes(b"1")
+    run.fonts = fonts_digest()
+    run.load_state_dict(state)
+    assert "the run so far had other fonts" in caplog.text
 
 
 def test_a_killed_run_tells_no_step_twice(tmp_path: Path, one_thread: None) -> None:

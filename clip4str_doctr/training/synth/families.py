@@ -3,6 +3,7 @@
 Many faces that sign makers like have no Vietnamese letters. Sign makers cut the marks themselves; so does `marks`.
 """
 
+import hashlib
 import os
 import unicodedata
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Literal
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.training.synth.fonts import (
+    FONT_PACKAGES,
     SIGN_FAMILIES,
     VAL_FAMILIES,
     Face,
@@ -22,7 +24,10 @@ from clip4str_doctr.training.synth.fonts import (
     usable_faces,
 )
 
-__all__ = ["FONTS_VARIABLE", "STREET_PACKAGES", "Family", "Kind", "letters_of_file", "own_fonts", "street_families"]
+__all__ = [
+    "FONTS_VARIABLE", "STREET_PACKAGES", "Family", "Kind", "fonts_digest", "letters_of_file", "own_fonts",
+    "street_families",
+]  # fmt: skip
 
 Kind = Literal["text", "display", "script", "hand"]
 
@@ -94,6 +99,23 @@ def own_fonts() -> Path | None:
             f"python -m clip4str_doctr.training.synth.fetch_fonts {name}"
         )
     return Path(name)
+
+
+def fonts_digest() -> str:
+    """SHA-256 of what fonts there are to render with: versions of packages, names and sizes of the folder's files.
+
+    Raises MissingFontsError for a folder that is not there.
+    """
+    found = []
+    for package in (*FONT_PACKAGES, *STREET_PACKAGES, "matplotlib"):
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    if (folder := own_fonts()) is not None:
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf"))
+        found += [f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in files]
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
 def street_families(split: str) -> dict[str, Family]:
