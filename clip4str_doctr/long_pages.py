@@ -34,7 +34,7 @@ def stretches(height: int, width: int, longest: int) -> list[tuple[int, int]]:
     stretch = max(round(_STRETCH * width), _LEAST_STRETCH)
     overlap = round(_OVERLAP * stretch)
     count = -(-(height - overlap) // (stretch - overlap))
-    tops = [round(number * (height - stretch) / max(count - 1, 1)) for number in range(count)]
+    tops = [round(number * (height - stretch) / (count - 1)) for number in range(count)]
     return [(top, top + stretch) for top in tops]
 
 

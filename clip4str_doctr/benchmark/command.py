@@ -205,6 +205,7 @@ def _compare(args: argparse.Namespace, device: Device) -> int:
     from clip4str_doctr.benchmark.comparison import compare
     from clip4str_doctr.benchmark.cost import cost_words, measure_costs
     from clip4str_doctr.benchmark.labelled import open_labelled
+    from clip4str_doctr.benchmark.report import tell
     from clip4str_doctr.benchmark.results import write_report
     from clip4str_doctr.benchmark.tables import tables_of
     from clip4str_doctr.benchmark.word_sets import check_names, word_sets
@@ -224,18 +225,23 @@ def _compare(args: argparse.Namespace, device: Device) -> int:
     cost_crops = None if args.no_cost else cost_words()
     read = [_recogniser(spec, where) for spec in args.models]
     sets = word_sets(suites, data, args.words, args.crops)
-    told = {"specs": args.models, **({"note": args.note} if args.note else {})}
+    # What was read so far, under a name that nothing takes for a report.
+    partial = None if args.out is None else args.out / f"{_file_name(args.title)}.json.unfinished"
 
     def save(report: "dict[str, Any]") -> None:
-        report |= told
-        if args.out is not None:
-            write_report(report, args.out, _file_name(args.title))
+        report |= {"specs": args.models, **({"note": args.note} if args.note else {})}
+        if partial is not None:
+            tell(report, partial)
 
     report = compare(read, sets, title=args.title, command=_command(args), tell=_tell, save=save)
+    if args.out is not None:
+        write_report(report, args.out, _file_name(args.title))
     if cost_crops is not None:
         report["cost"] = measure_costs(args.models, str(where), cost_crops, _tell)
         if args.out is not None:
             write_report(report, args.out, _file_name(args.title))
+    if partial is not None:
+        partial.unlink()
     for table in tables_of(report):
         print(f"{table.title}\n\n{table.markdown()}")
     return 0

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import nn
 
 from clip4str_doctr import __version__
+from clip4str_doctr.atomic import written
 from clip4str_doctr.benchmark.memory import peak_memory_elsewhere
 from clip4str_doctr.benchmark.page_stream import page_words, render_words
 from clip4str_doctr.benchmark.report import package_commit, tell
@@ -338,7 +339,7 @@ def draw(figures: dict[str, Any], picture: Path) -> None:
         axes.margins(x=0.2)
     # They share it: as listed, from the top.
     axes.invert_yaxis()
-    figure.savefig(picture, dpi=100)
+    figure.savefig(picture, dpi=100, format="png")
 
 
 def main() -> None:
@@ -367,10 +368,8 @@ def main() -> None:
     figures["peak_memory"] = {arch: peak_memory_elsewhere(arch) for arch in archs}
     figures["cold_start_seconds"] = cold_start(1 if args.quick else 5)
     tell(figures, args.out)
-    picture = args.out.with_suffix(".png")
-    part = picture.with_name(f".{picture.stem}.part.png")
-    draw(figures, part)
-    part.replace(picture)
+    with written(args.out.with_suffix(".png")) as part:
+        draw(figures, part)
 
 
 if __name__ == "__main__":

@@ -159,7 +159,8 @@ def doctr_recogniser(name: str, predictor: Any, **facts: Any) -> Recogniser:
 
     model = getattr(predictor, "model", None)
     known = {"parameters": _parameters(model)} if isinstance(model, nn.Module) else {}
-    return Recogniser(name, read, {**known, "versions": versions("python-doctr", "torch"), **facts})
+    facts = {**known, "versions": versions("python-doctr", "torch"), **facts}
+    return Recogniser(name, read, facts, (lambda: predictor) if isinstance(predictor, nn.Module) else None)
 
 
 def file_facts(*paths: str | Path) -> dict[str, Any]:

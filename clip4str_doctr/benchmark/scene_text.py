@@ -270,14 +270,17 @@ def _paired(pictures: list[_File], texts: list[_File], folder: Path) -> Iterator
             raise DatasetError(f"{same[0]} could be of {other} and of {picture}; leave one of them in {folder}")
         yield picture, _lines(same[0])
     # VinText's `labels` is for several folders of pictures; where lists lie with their pictures, one without is a loss.
-    lone = [file for file in texts if file not in picture_of and _is_numbered(file)]
-    if lone and lone[0].container.name != _LABELS_FOLDER:
+    # Lexicons and licences are none: only what is named as the lists that were used are.
+    marked = any(file.stem.startswith("gt_") for file in picture_of)
+    lone = [
+        file
+        for file in texts
+        if file not in picture_of
+        and file.container.name != _LABELS_FOLDER
+        and (file.stem.startswith("gt_") if marked else _last_number(file) is not None)
+    ]
+    if lone:
         raise DatasetError(f"{folder} lacks the pictures of {len(lone)} lists of words; the first is {lone[0]}")
-
-
-def _is_numbered(file: _File) -> bool:
-    """Whether it is named as lists are, and not as a licence that lies with them."""
-    return file.stem.startswith("gt_") or _last_number(file) is not None
 
 
 def _last_number(file: _File) -> int | None:

@@ -40,7 +40,7 @@ class Job:
     drawing: Path | None
 
     @property
-    def written(self) -> list[Path]:
+    def targets(self) -> list[Path]:
         """What the job writes, of several drawings the first."""
         return [path for path in (self.output, self.drawing) if path is not None]
 
@@ -48,7 +48,7 @@ class Job:
         """Whether the output is there and nothing it depends on is newer; it is written after the drawings are."""
         if self.output is None or not self.output.exists():
             return False
-        if not all(origins.is_from(path, self.source) for path in self.written):
+        if not all(origins.is_from(path, self.source) for path in self.targets):
             return False
         needed = [self.source] if self.drawing is None else [self.source, self.drawing]
         return all(path.exists() and path.stat().st_mtime_ns <= self.output.stat().st_mtime_ns for path in needed)
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--out", type=Path, metavar="DIR", help="folder for the outputs (default: text to stdout)"
     )
     parser.add_argument("--draw", action="store_true", help="also write NAME.boxes.png, what was read beside each page")
-    parser.add_argument("--overwrite", action="store_true", help="read again what has an output already")
+    parser.add_argument("--overwrite", action="store_true", help="read again what has an output, whoever made it")
     parser.add_argument(
         "--dpi", type=_dpi, default=200.0, metavar="N", help="at which pages of a PDF are drawn (default: 200)"
     )
@@ -114,7 +114,7 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
         )
     if origins is not None:
         # Before anything is there, so that whoever stops us leaves nothing without its source.
-        new = [(path, job.source) for job in waiting for path in job.written if not path.exists()]
+        new = [(path, job.source) for job in waiting for path in job.targets if not path.exists()]
         try:
             origins.add(new)
         except OSError as error:
@@ -133,7 +133,7 @@ def _origins(args: argparse.Namespace, jobs: Sequence[Job]) -> "Origins":
     except OSError as error:
         raise PageCommandError(f"-o {args.out} cannot be made a folder: {error}") from error
     for job in jobs:
-        for path in job.written:
+        for path in job.targets:
             if complaint := None if args.overwrite else _complaint(path, job.source, origins):
                 raise PageCommandError(
                     f"{complaint}; for {job.source} choose another -o, or replace it with --overwrite"
@@ -189,7 +189,7 @@ def _plan(args: argparse.Namespace, paths: Sequence[Path]) -> list[Job]:
             raise PageCommandError(f"{count} files would be written to {output}; read them with different -o")
     originals = {source.resolve() for source in sources}
     for job in jobs:
-        for path in job.written:
+        for path in job.targets:
             if path.resolve() in originals:
                 raise PageCommandError(f"{path} is among the files to read and would be overwritten; choose -o anew")
     return jobs
@@ -224,14 +224,14 @@ def _read_all(
                 pages = _pages_of(job, predictor, args, bar, origins)
                 if job.output is not None and origins is not None:
                     _write(job.source, pages, args.format, job.output)
-                    origins.add((path, job.source) for path in job.written)
+                    origins.add((path, job.source) for path in job.targets)
                 elif args.format == "json":
                     exports.append(_export(job.source, pages))
                 else:
                     _print(job.source, pages, args.format, bar, named=len(jobs) > 1)
                 read += 1
-            except (UnreadableImageError, OSError, RuntimeError, ValueError, cv2.error) as error:
-                # The last three: what finds words, another package's, fails on one page and may read the next.
+            except (OSError, RuntimeError, ValueError, cv2.error) as error:
+                # Of unreadable files, and of what finds words: another package's may fail on one page and go on.
                 if isinstance(error, BrokenPipeError):
                     raise
                 bar.write(f"{job.source}: {error}", file=sys.stderr)

@@ -48,7 +48,8 @@ class Origins:
         if not new:
             return
         self._sources |= new
-        lines = "".join(json.dumps({name: source}, ensure_ascii=False) + "\n" for name, source in new.items())
+        # In ASCII, for names need be no valid UTF-8, and may hold what else ends a line.
+        lines = "".join(json.dumps({name: source}) + "\n" for name, source in new.items())
         with open(self.folder / RECORD, "ab") as file:
             # A line that was torn off is ended first. One write: another run may add lines at the same time.
             file.write(("\n" + lines).encode())

@@ -89,7 +89,7 @@ def train(
     Otherwise it starts from `recipe.model.init`, for which `tokenizer` is as in `find_start`.
     strict_labels: as in `own_words`; the words that are left out without it are listed in left_out.tsv.
     Raises OtherRecipeError if the checkpoint belongs to another recipe or other words, DatasetError for data sets that
-    cannot be used, and what `find_start` raises.
+    cannot be used, MissingFontsError where there is nothing to render with, and what `find_start` raises.
     """
     out = Path(out)
     state: dict[str, Any] | None = None
@@ -101,15 +101,15 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.run.threads)
     run = TrainingRun(recipe, start, own)
-    if factory is default_samples and watched_styles(recipe):
-        from clip4str_doctr.training.synth.families import fonts_digest
-
-        run.fonts = fonts_digest()
     if state is not None:
         run.load_state_dict(state)
         logger.info("resumed at step %d", run.step)
         if run.progress >= 1.0 and (out / WEIGHTS).is_dir():
             return True
+    if factory is default_samples and watched_styles(recipe):
+        run.check_fonts()
+    for part in out.glob(f".{CHECKPOINT}.*.part"):
+        part.unlink()  # of a run that was killed while it saved
     if own is not None:
         write_left_out(own.left_out, out)
         factory = OwnWordsFactory(own, recipe.words, factory)
@@ -193,6 +193,20 @@ class TrainingRun:
         """The dtype that steps are computed in, autocast's or the weights'."""
         return str(self.autocast or torch.float32)
 
+    def check_fonts(self) -> None:
+        """Remember what words are rendered with; warn if it was something else when the run was saved."""
+        from clip4str_doctr.training.synth.families import fonts_digest
+
+        found = fonts_digest(street=bool(self.recipe.data.page or self.recipe.data.sign))
+        if self.fonts not in (None, found):
+            logger.warning("the run so far had other fonts than there are now: from here on its words look otherwise")
+        self.fonts = found
+
+    @property
+    def _step_seed(self) -> int:
+        """What a step draws by hangs on its number: resuming needs no state of a generator."""
+        return self.recipe.run.seed * 1_000_003 + self.step
+
     def advance(self, batch: Batch) -> StepReport:
         """Learn from one batch."""
         loss_recipe = self.recipe.loss
@@ -202,8 +216,7 @@ class TrainingRun:
         set_learning_rate(self.optimizer, schedule_factor(self.progress, self.recipe.schedule))
         ctc_weight = loss_recipe.ctc_weight + self.progress * (loss_recipe.ctc_weight_end - loss_recipe.ctc_weight)
         self.optimizer.zero_grad(set_to_none=True)
-        # What models draw themselves, as the published text tower's dropout does, hangs on the step's number, too.
-        torch.manual_seed(self.recipe.run.seed * 1_000_003 + self.step)
+        torch.manual_seed(self._step_seed)  # of what models draw themselves: the published text tower has dropout
         report = self._learn(batch, encode_labels(self.config, batch.labels), ctc_weight)
         parameters = [*self.model.parameters(), *self.ctc_head.parameters()]
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe.optim.clip_norm)
@@ -219,8 +232,8 @@ class TrainingRun:
         targets = [counted_targets(encoded[part], recipe.permutations) for part in parts]
         totals: dict[str, Tensor] = {}
         for part, counted in zip(parts, targets, strict=True):
-            # Drawn from the step's number: resuming needs no state of the generator, and all parts read alike.
-            generator = torch.Generator().manual_seed(self.recipe.run.seed * 1_000_003 + self.step)
+            # The same for each part: all read alike.
+            generator = torch.Generator().manual_seed(self._step_seed)
             pixels = batch.pixels[part].to(self.device).permute(0, 3, 1, 2).float() / 255
             pixels = normalize(pixels, self.config.preprocess)
             with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
@@ -275,8 +288,6 @@ class TrainingRun:
             "ctc_head": self.ctc_head.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -292,17 +303,13 @@ class TrainingRun:
                 "the run so far was in %s, this machine goes on in %s, which is faster here: not to the bit as there",
                 *(state["precision"], self.precision),
             )
-        if self.fonts is not None and state.get("fonts", self.fonts) != self.fonts:
-            logger.warning("the run so far had other fonts than there are now: from here on its words look otherwise")
         self.model.load_state_dict(state["model"])
         self.ctc_head.load_state_dict(state["ctc_head"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.fonts = state.get("fonts")
         self.origin = state.get("origin")  # checkpoints of before there were other starts than random ones lack it
         self.step, self.active_seconds, self.scores = state["step"], state["active_seconds"], state["scores"]
-        torch.set_rng_state(state["random"])
-        if self.device.type == "cuda" and state.get("random_cuda") is not None:
-            torch.cuda.set_rng_state(state["random_cuda"], self.device)
 
 
 def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[int]) -> None:
@@ -342,8 +349,9 @@ def watched_styles(recipe: Recipe) -> tuple[str, ...]:
 
 def save_checkpoint(run: TrainingRun, path: Path) -> None:
     """Write the run's state; a reader sees the old file or the new one, never a part."""
-    with written(path) as part:
-        torch.save(run.state_dict(), part)
+    # Of an open file: torch would write the passing name into it.
+    with written(path) as part, open(part, "wb") as file:
+        torch.save(run.state_dict(), file)
     logger.info("saved %s at step %d", path, run.step)
 
 

@@ -182,6 +182,10 @@ def test_runs_beside_each_other_lose_no_record(tmp_path: Path) -> None:
         run.add([(source.with_suffix(".txt"), source)])
     read = Origins(tmp_path)
     assert all(read.is_from(source.with_suffix(".txt"), source) for source in sources)
+    # Any name that a file system gives.
+    for name in (os.fsdecode(b"qu\xe9t.png"), "a\u2028b.png"):
+        runs[0].add([(tmp_path / f"{name}.txt", tmp_path / name)])
+        assert Origins(tmp_path).is_from(tmp_path / f"{name}.txt", tmp_path / name)
     # The last line counts.
     runs[0].add([(tmp_path / "1.txt", sources[0])])
     assert Origins(tmp_path).source_of(tmp_path / "1.txt") == "0.png"

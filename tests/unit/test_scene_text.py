@@ -108,6 +108,7 @@ def test_crops_are_written_in_doctrs_format(tree: FakeVinText, tmp_path: Path, c
 def test_icdars_zips(tmp_path: Path) -> None:
     quads = '5,10,25,10,25,20,5,20,"Joint"\n1,1,9,1,9,8,1,8,###\n-9,-9,3,-9,3,4,-9,4,edge\n'
     files: dict[str, bytes | str] = {"img_1.png": picture(), "gt_img_1.txt": quads, "__MACOSX/x.png": b""}
+    files |= {"voc_img_1.txt": "edge\n", "voc_img_2.txt": "", "LICENSE-2.txt": "as is"}
     words = SceneText(write_zip(tmp_path / "localisation.zip", files))
     assert words.entries() == [("img_1.png#1", '"Joint"'), ("img_1.png#3", "edge")]
     assert words.counts["illegible"] == 1

@@ -26,7 +26,7 @@ from clip4str_doctr.training.recipe import OptimRecipe, load_recipe
 from clip4str_doctr.training.start import model_config
 from clip4str_doctr.training.suites import SUITES
 from clip4str_doctr.training.synth import fonts_installed
-from clip4str_doctr.training.synth.families import FONTS_VARIABLE, fonts_digest
+from clip4str_doctr.training.synth.families import FONTS_VARIABLE
 from clip4str_doctr.training.validate import score, watched_certainty, watched_temperature
 from clip4str_doctr.weight_card import read_card
 from clip4str_doctr.weights import load_model, save_model
@@ -172,6 +172,37 @@ def test_run_resumes_bit_equal(tmp_path: Path, one_thread: None) -> None:
         assert torch.equal(resumed.average.weights[name], tensor)
 
 
+def test_dropout_is_drawn_by_the_steps_number(tmp_path: Path, one_thread: None) -> None:
+    recipe = micro_recipe()
+
+    def run_of() -> loop.TrainingRun:
+        run = loop.TrainingRun(recipe)
+        # As the published text tower has it, of which the embedded model's has none.
+        run.model.image_tower.register_forward_hook(lambda module, inputs, out: torch.dropout(out, 0.5, True))
+        return run
+
+    whole, halved = run_of(), run_of()
+    batches = list(islice(batches_from(0, micro_pools(0)), 4))
+    for batch in batches:
+        whole.advance(batch)
+    for batch in batches[:2]:
+        halved.advance(batch)
+    loop.save_checkpoint(halved, tmp_path / loop.CHECKPOINT)
+    resumed = run_of()
+    resumed.load_state_dict(torch.load(tmp_path / loop.CHECKPOINT, weights_only=True))
+    torch.rand(100)  # as a data loader draws when it begins
+    for batch in batches[2:]:
+        resumed.advance(batch)
+    for one, other in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_a_killed_run_left_half_written_goes(tmp_path: Path, one_thread: None) -> None:
+    (tmp_path / f".{loop.CHECKPOINT}.1.part").write_bytes(b"half")
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    assert not list(tmp_path.glob(".*.part"))
+
+
 def test_checkpoint_of_another_recipe_is_refused() -> None:
     recipe = micro_recipe()
     state = loop.TrainingRun(recipe).state_dict()
@@ -204,19 +235,27 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, one_thread: None) -> None:
 
 def test_other_fonts_are_told(tmp_path: Path, one_thread: None, monkeypatch: Any, caplog: Any) -> None:
     monkeypatch.delenv(FONTS_VARIABLE, raising=False)
-    run = loop.TrainingRun(micro_recipe())
-    run.fonts = fonts_digest()
-    loop.save_checkpoint(run, tmp_path / loop.CHECKPOINT)
-    state = torch.load(tmp_path / loop.CHECKPOINT, weights_only=True)
-    run.load_state_dict(state)
-    assert "other fonts" not in caplog.text
+    older, street = (
+        replace(micro_recipe(), data=replace(micro_recipe().data, page=share, sign=0.0)) for share in (0.0, 0.5)
+    )
+    saved = []
+    for recipe in (older, street):
+        run = loop.TrainingRun(recipe)
+        run.check_fonts()
+        saved.append(run.state_dict())
     (tmp_path / "fonts" / "one").mkdir(parents=True)
-    monkeypatch.setenv(FONTS_VARIABLE, str(tmp_path / "fonts"))
-    assert fonts_digest() == run.fonts
     (tmp_path / "fonts" / "one" / "a.ttf").write_bytes(b"1")
-    run.fonts = fonts_digest()
-    run.load_state_dict(state)
-    assert "the run so far had other fonts" in caplog.text
+    monkeypatch.setenv(FONTS_VARIABLE, str(tmp_path / "fonts"))
+    # Only the later styles use the folder.
+    for recipe, state, told in ((older, saved[0], False), (street, saved[1], True)):
+        run = loop.TrainingRun(recipe)
+        run.load_state_dict(state)
+        run.check_fonts()
+        assert ("the run so far had other fonts" in caplog.text) == told
+    monkeypatch.setenv(FONTS_VARIABLE, str(tmp_path / "nowhere"))
+    loop.TrainingRun(older).check_fonts()
+    with pytest.raises(RuntimeError, match="which is no folder"):
+        loop.TrainingRun(street).check_fonts()
 
 
 def test_a_killed_run_tells_no_step_twice(tmp_path: Path, one_thread: None) -> None:

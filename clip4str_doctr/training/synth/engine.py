@@ -88,7 +88,7 @@ class Engine:
             families = arial
         else:
             families = self._by_kind["text" if draw < 0.97 else "display"]
-            if draw > 0.92 and self._tills:
+            if 0.89 < draw < 0.97 and self._tills:
                 families = self._tills
         return families[int(rng.random() * len(families))]
 

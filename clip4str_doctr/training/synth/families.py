@@ -101,18 +101,19 @@ def own_fonts() -> Path | None:
     return Path(name)
 
 
-def fonts_digest() -> str:
+def fonts_digest(*, street: bool) -> str:
     """SHA-256 of what fonts there are to render with: versions of packages, names and sizes of the folder's files.
 
+    street: of the styles "sign" and "page", too; the older ones know neither the folder nor all packages.
     Raises MissingFontsError for a folder that is not there.
     """
     found = []
-    for package in (*FONT_PACKAGES, *STREET_PACKAGES, "matplotlib"):
+    for package in (*FONT_PACKAGES, *STREET_PACKAGES, "matplotlib") if street else FONT_PACKAGES:
         try:
             found.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
             continue
-    if (folder := own_fonts()) is not None:
+    if street and (folder := own_fonts()) is not None:
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf"))
         found += [f"{path.relative_to(folder).as_posix()} {path.stat().st_size}" for path in files]
     return hashlib.sha256("\n".join(found).encode()).hexdigest()

@@ -45,6 +45,9 @@ FONT_PACKAGES: tuple[str, ...] = tuple(
 _CAPITALS_ONLY = frozenset({"bungee"})
 SIGN_FAMILIES = frozenset({*_TRAIN_SIGN, "dancing-script", "oswald", "rowdies", "yanone-kaffeesatz"})
 
+# As tills print; of training families.
+_FIXED_PITCH = frozenset("cousine ibm-plex-mono inconsolata jetbrains-mono roboto-mono source-code-pro vt323".split())
+
 FONT_SIZES = (16, 26, 40, 60)  # pixels per em; a word is drawn at the next size above its final one, then scaled
 _NAMED_WEIGHTS = {
     "extralight": 200, "thin": 100, "light": 300, "medium": 500, "semibold": 600, "extrabold": 800, "black": 900,
@@ -81,7 +84,7 @@ class Face:
 
     @property
     def fixed_pitch(self) -> bool:
-        return "mono" in self.family or self.family in ("inconsolata", "source-code-pro", "vt323")
+        return self.family in _FIXED_PITCH
 
     @property
     def held_out(self) -> bool:

@@ -8,6 +8,7 @@ from clip4str_doctr.training.synth.words import (
     Draw,
     Mixture,
     WordSource,
+    digits,
     general_mixture,
     place_tone,
     web_address,
@@ -97,25 +98,21 @@ def _paper_number(rng: np.random.Generator) -> str:
     """Long numbers of receipts, bills and cards: 079201001234, 8934563138165, 0301234567-001, 1.254.300, 14:35:22."""
     form = rng.random()
     if form < 0.35:
-        return _digits(rng, 6 + int(rng.random() ** 1.5 * 11))
+        return digits(rng, 6 + int(rng.random() ** 1.5 * 11))
     if form < 0.45:  # a barcode, a citizen's card, an invoice, a tax code and its branch
         begin = ("893", "0", "000", "03", "01", "10")[int(rng.random() * 6)]
-        number = begin + _digits(rng, (13, 12, 10, 8)[int(rng.random() * 4)] - len(begin))
-        return number + ("", "", "-" + _digits(rng, 3))[int(rng.random() * 3)]
+        number = begin + digits(rng, (13, 12, 10, 8)[int(rng.random() * 4)] - len(begin))
+        return number + ("", "", "-" + digits(rng, 3))[int(rng.random() * 3)]
     if form < 0.75:  # an amount whose last figures are not all 0
         mark = "..,"[int(rng.random() * 3)]
-        groups = [str(1 + int(rng.random() * 999)), *(_digits(rng, 3) for _ in range(1 + int(rng.random() * 3)))]
+        groups = [str(1 + int(rng.random() * 999)), *(digits(rng, 3) for _ in range(1 + int(rng.random() * 3)))]
         end = ("", "", "", "", "đ", "VND", ",00", ".00")[int(rng.random() * 8)]
         return ("-" if rng.random() < 0.05 else "") + mark.join(groups) + (end if end[:1] != mark else "")
     if form < 0.87:
         hours, minutes, seconds = int(rng.random() * 24), int(rng.random() * 60), int(rng.random() * 60)
         return f"{hours:02d}:{minutes:02d}:{seconds:02d}" if rng.random() < 0.6 else f"{hours:02d}:{minutes:02d}"
-    marks = (" ", "-", ".", "")[1 + int(rng.random() * 3)]
-    return marks.join(_digits(rng, 4) for _ in range(2 + int(rng.random() * 3)))  # cards, accounts
-
-
-def _digits(rng: np.random.Generator, count: int) -> str:
-    return "".join("0123456789"[int(rng.random() * 10)] for _ in range(count))
+    marks = ("-", ".", "")[int(rng.random() * 3)]
+    return marks.join(digits(rng, 4) for _ in range(2 + int(rng.random() * 3)))  # cards, accounts
 
 
 def _scaled(mixture: Mixture, share: float) -> Mixture:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
 __all__ = [
-    "MAX_SYMBOLS", "NUMBERS", "Draw", "Mixture", "WordSource", "general_mixture", "is_held_out", "place_tone",
+    "MAX_SYMBOLS", "NUMBERS", "Draw", "Mixture", "WordSource", "digits", "general_mixture", "is_held_out", "place_tone",
     "token_counts", "valid_label", "web_address",
 ]  # fmt: skip
 
@@ -230,7 +230,8 @@ def _int(rng: np.random.Generator, low: int, high: int) -> int:
     return low + int(rng.random() * (high - low))
 
 
-def _digits(rng: np.random.Generator, count: int) -> str:
+def digits(rng: np.random.Generator, count: int) -> str:
+    """That many figures, all alike."""
     return "".join(_pick(rng, "0123456789") for _ in range(count))
 
 
@@ -242,7 +243,7 @@ def _punctuated(rng: np.random.Generator, word: str) -> str:
 
 
 def _number(rng: np.random.Generator) -> str:
-    number = _digits(rng, _int(rng, 1, 6))
+    number = digits(rng, _int(rng, 1, 6))
     form = rng.random()
     if form < 0.5:
         return number
@@ -256,7 +257,7 @@ def _number(rng: np.random.Generator) -> str:
 
 
 def _phone(rng: np.random.Generator) -> str:
-    number = "0" + _pick(rng, "3579824") + _digits(rng, 8)
+    number = "0" + _pick(rng, "3579824") + digits(rng, 8)
     form = rng.random()
     if form < 0.35:
         return number
@@ -276,10 +277,10 @@ def _price(rng: np.random.Generator) -> str:
     if form < 0.3:
         return f"{_int(rng, 1, 400)}{_pick(rng, 'KKkk')}"
     mark = _pick(rng, "...,")
-    thousands = f"{_int(rng, 1, 1000)}{mark}{_pick(rng, ('000', '000', '000', '500', _digits(rng, 3)))}"
+    thousands = f"{_int(rng, 1, 1000)}{mark}{_pick(rng, ('000', '000', '000', '500', digits(rng, 3)))}"
     if form < 0.8:
         return thousands + _pick(rng, ("", "đ", "đ", "đ", "Đ", "VNĐ", "VND", "d", "đ/kg", "đ/1kg", "/kg", ",-"))
-    return f"{_int(rng, 1, 100)}{mark}{_digits(rng, 3)}{mark}000" + _pick(rng, ("", "đ", "VNĐ"))
+    return f"{_int(rng, 1, 100)}{mark}{digits(rng, 3)}{mark}000" + _pick(rng, ("", "đ", "VNĐ"))
 
 
 def _date(rng: np.random.Generator) -> str:
@@ -299,12 +300,12 @@ def _plate(rng: np.random.Generator) -> str:
     series = f"{_int(rng, 11, 100)}{_pick(rng, 'ABCDEFGHKLMNPSTUVXYZ')}"
     form = rng.random()
     if form < 0.4:
-        return f"{series}-{_digits(rng, 3)}.{_digits(rng, 2)}"
+        return f"{series}-{digits(rng, 3)}.{digits(rng, 2)}"
     if form < 0.6:
-        return f"{series}{_int(rng, 1, 10)}-{_digits(rng, 4)}"
+        return f"{series}{_int(rng, 1, 10)}-{digits(rng, 4)}"
     if form < 0.8:
-        return f"{series}-{_digits(rng, 5)}"
-    line = f"{_digits(rng, 3)}.{_digits(rng, 2)}"
+        return f"{series}-{digits(rng, 5)}"
+    line = f"{digits(rng, 3)}.{digits(rng, 2)}"
     return _pick(rng, (f"{series}{_int(rng, 1, 10)}", f"{series[:2]}-{series[2:]}{_int(rng, 1, 10)}", line))
 
 
