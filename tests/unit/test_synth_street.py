@@ -5,6 +5,7 @@ import pickle
 import tarfile
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -171,8 +172,22 @@ def test_letters_of_files() -> None:
     assert letters_of_file(family_files("fontpkg-righteous")[0]) == "plain"
 
 
-def test_faint_dots_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def drawn_with(
+    face: Face, split: Literal["train", "val"], labels: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[str, bool]]:
+    """(label, whether its marks are drawn by us) of pages whose words are all set in that face."""
     from clip4str_doctr.training.synth import engine
+
+    used: list[tuple[str, bool]] = []
+    monkeypatch.setattr(engine, "_face", lambda rng, family, share: face)
+    monkeypatch.setattr(engine, "render_page", lambda rng, label, face, *rest: used.append((label, face.drawn_marks)))
+    renderer = Renderer("page", split, 5, Selection(labels))
+    for index in range(len(labels)):
+        renderer.sample(index)
+    return used
+
+
+def test_faint_dots_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     from clip4str_doctr.training.synth.legibility import has_faint_dots
 
     thin = street_families("val")["work-sans"].faces[0]
@@ -180,28 +195,15 @@ def test_faint_dots_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(
         has_faint_dots(face, "ọ") for face in street_families("train")["montserrat"].faces if face.weight >= 400
     )
-    used = []
-    monkeypatch.setattr(engine, "_face", lambda rng, family, share: thin)
-    monkeypatch.setattr(engine, "render_page", lambda rng, label, face, *rest: used.append((label, face.drawn_marks)))
-    renderer = Renderer("page", "val", 5, Selection(("ọ", "ó")))
-    for index in range(2):
-        renderer.sample(index)
-    assert used == [("ọ", True), ("ó", False)]
+    assert drawn_with(thin, "val", ("ọ", "ó"), monkeypatch) == [("ọ", True), ("ó", False)]
 
 
 def test_letters_that_a_face_draws_without_their_hat_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clip4str_doctr.training.synth import engine
     from clip4str_doctr.training.synth.legibility import lacks_marks
 
     italic = next(face for face in street_families("train")["chivo"].faces if face.italic)
     assert lacks_marks(italic, "BỘ") and lacks_marks(italic, "Ặ") and not lacks_marks(italic, "bộ ÔẤ")
-    used = []
-    monkeypatch.setattr(engine, "_face", lambda rng, family, share: italic)
-    monkeypatch.setattr(engine, "render_page", lambda rng, label, face, *rest: used.append((label, face.drawn_marks)))
-    renderer = Renderer("page", "train", 5, Selection(("BỘ", "bộ")))
-    for index in range(2):
-        renderer.sample(index)
-    assert used == [("BỘ", True), ("bộ", False)]
+    assert drawn_with(italic, "train", ("BỘ", "bộ"), monkeypatch) == [("BỘ", True), ("bộ", False)]
     # The older styles draw no marks: they take another face.
     older = Renderer("clean", "train", 5)
     older._load()
