@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 
+from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.config import model_config_from_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
+from clip4str_doctr.training.provenance import data_of, licence_of
 from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
+from clip4str_doctr.training.start import CHECKPOINT_PARTS
 from clip4str_doctr.training.validate import suite_scores, watched_certainty, watched_temperature
 from clip4str_doctr.weight_card import TENSOR_FILE, WeightCard, read_card
 from clip4str_doctr.weights import load_model, save_model
@@ -39,9 +42,10 @@ def export(
     training: what else to say of the run.
     blend: a weights folder of the same dimensions, usually what the run started from, to make up `blend_share`, 0..1,
     of every weight (WiSE-FT, arXiv:2109.01903): what the run forgot is kept, what it learned mostly is, too.
-    Raises ValueError for a share outside 0..1 and for weights of other dimensions or another alphabet.
+    Raises ValueError for a share outside 0..1 and for weights of other dimensions or another alphabet, WeightsError for
+    a file that is no run's checkpoint.
     """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = read_run_state(Path(checkpoint), CHECKPOINT_PARTS)
     config, recipe = model_config_from_dict(state["config"]), recipe_from_dict(state["recipe"])
     model: CLIP4STR = build_model(config)
     model.load_state_dict(state["average"]["weights"])
@@ -56,19 +60,17 @@ def export(
     if own and metrics:
         metrics["watched"]["own_words"] = own["val"]
     origin: dict[str, Any] = state.get("origin") or {}
-    source, data = "trained from scratch by clip4str_doctr.training", _data(samples, recipe, own)
+    source = "trained from scratch by clip4str_doctr.training"
     if origin:
-        # Whoever trains on another's weights is bound by their terms, whatever the new data are.
         source = (
             f"trained by clip4str_doctr.training from {origin['name']} (SHA-256 {origin['sha256']}): {origin['source']}"
         )
-        data = f"{data}; before that: {origin['data'] or 'not stated'}"
     card = WeightCard(
         arch=config.arch,
         source=source,
-        licence="not stated" if recipe.words.train else origin.get("licence", "Apache-2.0"),
+        licence=licence_of(state),
         metrics=metrics,
-        data=data,
+        data=data_of(state),
         recipe=state["recipe"],
         commit=commit,
         training={"samples": samples, "hours": round(state["active_seconds"] / 3600, 2), **(training or {})},
@@ -106,15 +108,6 @@ def _blend(model: CLIP4STR, folder: str | Path, share: float) -> dict[str, Any]:
     # Counters are no weights.
     model.load_state_dict({k: v.lerp(other[k], share) if v.is_floating_point() else v for k, v in own.items()})
     return {"sha256": read_card(Path(folder)).sha256[TENSOR_FILE], "share": share}
-
-
-def _data(samples: int, recipe: Recipe, own: Mapping[str, Any] | None) -> str:
-    rendered = "Vietnamese words rendered by clip4str_doctr.training.synth"
-    if own is None:
-        return f"{samples} {rendered}"
-    names = ", ".join(Path(folder).name for folder in recipe.words.train)
-    whose = f"the {own['train']} of {names} (SHA-256 {own['sha256']})"
-    return f"{samples} words, {recipe.words.share:.0%} of them {whose}, the others {rendered}"
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from clip4str_doctr.atomic import written
+from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.config import model_config_from_dict, model_config_to_dict
 from clip4str_doctr.preprocess import normalize
 from clip4str_doctr.training.data import (
@@ -58,6 +59,8 @@ CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
 WEIGHTS = "weights"
 MAX_SKIPPED = 20
+# What a run needs of its checkpoint to go on.
+_RUN_PARTS = "config recipe step active_seconds scores model ctc_head average optimizer".split()
 # What may change when a run goes on: how it is carried out and reported, and how much time it may take.
 FREE_KEYS = frozenset(
     (
@@ -89,18 +92,19 @@ def train(
     Otherwise it starts from `recipe.model.init`, for which `tokenizer` is as in `find_start`.
     strict_labels: as in `own_words`; the words that are left out without it are listed in left_out.tsv.
     Raises OtherRecipeError if the checkpoint belongs to another recipe or other words, DatasetError for data sets that
-    cannot be used, MissingFontsError where there is nothing to render with, and what `find_start` raises.
+    cannot be used, MissingFontsError where there is nothing to render with, WeightsError for a checkpoint.pt that is
+    damaged or another's, and what `find_start` raises.
     """
     out = Path(out)
     state: dict[str, Any] | None = None
     if (out / CHECKPOINT).exists():
-        state = torch.load(out / CHECKPOINT, map_location="cpu", weights_only=True)
+        state = read_run_state(out / CHECKPOINT, _RUN_PARTS)
     # Going on needs only what the checkpoint holds, even if what it once started from has gone.
     start = find_start(recipe.model, tokenizer) if state is None else Start(model_config_from_dict(state["config"]))
     own = own_words(recipe.words, start.config, strict_labels)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.run.threads)
-    run = TrainingRun(recipe, start, own)
+    run = TrainingRun(recipe, start, own, precision=None if state is None else state.get("precision"))
     if state is not None:
         run.load_state_dict(state)
         logger.info("resumed at step %d", run.step)
@@ -137,15 +141,22 @@ class StepReport:
 class TrainingRun:
     """Everything that a run changes: weights, averages, optimiser, counters. One `advance` is one step."""
 
-    def __init__(self, recipe: Recipe, start: Start | None = None, own: OwnWords | None = None) -> None:
-        """start: default what the recipe says. own: the user's words, if some are trained on."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        start: Start | None = None,
+        own: OwnWords | None = None,
+        precision: str | None = None,
+    ) -> None:
+        """start: default what the recipe says. own: the user's words, if some are trained on. precision: the
+        property's, of a run that goes on."""
         start = start or find_start(recipe.model)
         self.own = own
         torch.manual_seed(recipe.run.seed)
         self.recipe = recipe
         self.origin = start.origin
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.autocast = autocast_dtype(recipe.run.precision, self.device)
+        self.autocast = autocast_dtype(recipe.run.precision, self.device, precision)
         self.config = start.config
         self.pupil = find_pupil(recipe.model.reader)
         self.model: Any = self.pupil.build(self.config)
@@ -305,6 +316,8 @@ class TrainingRun:
             )
         self.model.load_state_dict(state["model"])
         self.ctc_head.load_state_dict(state["ctc_head"])
+        # Anew: with its weights the model was given its tokenizer, whose files are part of what is averaged.
+        self.average = MovingAverage(self.model, self.recipe.optim.ema_decay)
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.fonts = state.get("fonts")
@@ -317,8 +330,8 @@ def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[in
     recipe = run.recipe
     pools = Pools(run.config.image_tower.image_size, recipe.schedule.total_samples, recipe.data, factory)
     # A step is as slow as the slowest of its threads: where rendering would take cores from them, it waits its turn.
-    threads = recipe.run.threads if run.device.type == "cpu" else 1
-    batches = batches_from(run.step, pools, by_turns=threads + recipe.data.workers > usable_cores())
+    crowded = run.device.type == "cpu" and recipe.run.threads + recipe.data.workers > usable_cores()
+    batches = batches_from(run.step, pools, by_turns=crowded)
     log = RunLog(run, out / LOG)
     held_out = {style: validation_crops(style, recipe.data, factory) for style in watched_styles(recipe)}
     if run.own is not None:

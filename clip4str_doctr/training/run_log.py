@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -29,16 +28,18 @@ LONGEST_TICK = 120.0
 class RunLog:
     """Log lines and log.jsonl, and the clock that `active_seconds` is counted by.
 
-    Lines of steps that the run has not made, as one that was killed leaves them behind its last checkpoint, go first.
+    Lines of steps that the run has not made, as one that was killed leaves them behind its last checkpoint, go first;
+    of a run that never saved one, all.
     """
 
     def __init__(self, run: "TrainingRun", path: Path) -> None:
         self.run, self.path = run, path
-        _cut_after(path, run.step)
+        kept = _cut_after(path, run.step if run.step else -1)
         self.last_tick = time.monotonic()
         self.window_seconds = run.active_seconds
         self.window_step = run.step
-        self.validated_step = -1
+        validated = [line["step"] for line in kept if line.get("kind") == "validation"]
+        self.validated_step = max(validated, default=-1)
         self.totals: dict[str, Tensor] = {}
 
     def tick(self) -> None:
@@ -84,19 +85,22 @@ class RunLog:
         logger.info("%s", " ".join(f"{key} {value}" for key, value in line.items()))
 
 
-def _cut_after(path: Path, step: int) -> None:
-    """Leave of a log the lines up to a step; what is no line, torn off by a crash, goes, too."""
+def _cut_after(path: Path, step: int) -> list[dict[str, Any]]:
+    """Leave of a log the lines up to a step -> what they say; what is no line, torn off by a crash, goes, too."""
     if not path.exists():
-        return
+        return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
+    kept = {line: said for line in lines if line.endswith("\n") and (said := _said(line)) and said["step"] <= step}
     if len(kept) < len(lines):
         with written(path) as part:
             part.write_text("".join(kept), encoding="utf-8")
+    return list(kept.values())
 
 
-def _step_of(line: str) -> float:
+def _said(line: str) -> dict[str, Any] | None:
+    """What a line of the log says, None if it is none."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+        said = json.loads(line)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) and isinstance(said.get("step"), int) else None

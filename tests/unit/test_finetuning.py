@@ -13,6 +13,7 @@ from golden_weights import M_CLIP
 from noise_words import Noise
 from PIL import Image
 
+from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.training import loop, losses
 from clip4str_doctr.training.curve import draw_curve
 from clip4str_doctr.training.data import Batch
@@ -20,9 +21,9 @@ from clip4str_doctr.training.export import export
 from clip4str_doctr.training.freezing import freeze, recompute_layers, tower_layers
 from clip4str_doctr.training.losses import LossRecipe, counted_targets, plm_loss
 from clip4str_doctr.training.recipe import FreezeRecipe, OtherRecipeError, Recipe, RecipeError, WordsRecipe, load_recipe
-from clip4str_doctr.training.start import find_start
+from clip4str_doctr.training.start import Start, find_start
 from clip4str_doctr.weight_card import read_card
-from clip4str_doctr.weights import load_model
+from clip4str_doctr.weights import load_model, save_model
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -185,6 +186,22 @@ def test_the_published_architecture_is_fine_tuned_from_its_recipe(tmp_path: Path
     assert model.text_tower.tokenize(["phở"]) and read_card(tmp_path / "weights").licence == "not stated"
 
 
+def test_a_run_of_the_published_architecture_goes_on_without_the_files_it_started_from(tmp_path: Path) -> None:
+    recipe = recipe_from(PUBLISHED, "clip4str_vn_finetune", freeze=FreezeRecipe(text_layers=1))
+    first = loop.TrainingRun(recipe, find_start(recipe.model, M_CLIP))
+    changed_parts(first)
+    loop.save_checkpoint(first, tmp_path / loop.CHECKPOINT)
+    resumed = loop.TrainingRun(recipe, Start(first.config))
+    resumed.load_state_dict(read_run_state(tmp_path / loop.CHECKPOINT, ["average"]))
+    assert resumed.average.weights.keys() == first.average.weights.keys()
+    assert all(torch.equal(resumed.average.weights[name], one) for name, one in first.average.weights.items())
+    for run in (first, resumed):
+        changed_parts(run)
+    assert all(torch.equal(resumed.average.weights[name], one) for name, one in first.average.weights.items())
+    ids, expected = (run.averaged_model().text_tower.tokenize(["phở"]) for run in (resumed, first))
+    assert ids == expected
+
+
 def test_all_layers_of_the_published_towers_are_known() -> None:
     model = load_model(PUBLISHED, tokenizer=M_CLIP)
     freeze(model, FreezeRecipe(image_layers=2, text_layers=2))
@@ -230,6 +247,20 @@ def test_a_run_on_own_words_says_what_it_read_before_and_after(words: Path, micr
     assert card.metrics["watched"]["own_words"] == 1
     draw_curve(tmp_path / "run" / loop.LOG, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_a_run_that_starts_from_one_on_own_words_says_so(words: Path, micro_folder: Path, tmp_path: Path) -> None:
+    licensed = tmp_path / "licensed"
+    save_model(load_model(micro_folder), licensed, {"licence": "Apache-2.0", "data": "words of before"})
+    first = recipe_from(licensed, words=own(words))
+    assert loop.train(first, tmp_path / "first", Noise)
+    ours = read_card(tmp_path / "first" / loop.WEIGHTS)
+    for start in (loop.CHECKPOINT, loop.WEIGHTS):
+        assert loop.train(recipe_from(tmp_path / "first" / start), tmp_path / f"second {start}", Noise)
+        card = read_card(tmp_path / f"second {start}" / loop.WEIGHTS)
+        assert card.licence == ours.licence == "not stated"
+        assert ours.data is not None and ours.data.endswith("before that: words of before")
+        assert card.data == f"16 Vietnamese words rendered by clip4str_doctr.training.synth; before that: {ours.data}"
 
 
 def test_a_run_on_own_words_alone_renders_nothing(words: Path, micro_folder: Path, tmp_path: Path) -> None:

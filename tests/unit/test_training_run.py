@@ -267,10 +267,30 @@ def test_a_killed_run_tells_no_step_twice(tmp_path: Path, one_thread: None) -> N
     loop.save_checkpoint(halfway, tmp_path / loop.CHECKPOINT)
     # The last line was being written.
     (tmp_path / loop.LOG).write_text(whole + '{"step": 5, "sam')
-    shutil.rmtree(tmp_path / loop.WEIGHTS)
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
-    steps = [(line["step"], line["kind"]) for line in map(json.loads, (tmp_path / loop.LOG).read_text().splitlines())]
-    assert steps == [(line["step"], line["kind"]) for line in map(json.loads, whole.splitlines())]
+    # The next time it is killed after its last checkpoint, before there are weights.
+    for _ in range(2):
+        shutil.rmtree(tmp_path / loop.WEIGHTS)
+        assert loop.train(micro_recipe(), tmp_path, Blocks)
+        assert told(tmp_path) == [(line["step"], line["kind"]) for line in map(json.loads, whole.splitlines())]
+
+
+def told(folder: Path) -> list[tuple[int, str]]:
+    lines = (folder / loop.LOG).read_text(encoding="utf-8").splitlines()
+    return [(line["step"], line["kind"]) for line in map(json.loads, lines)]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_its_log_anew(
+    tmp_path: Path, one_thread: None
+) -> None:
+    model = micro_recipe().model
+    save_model(loop.TrainingRun(micro_recipe()).averaged_model(), tmp_path / "start", card={})
+    recipe = replace(micro_recipe(), model=replace(model, init=str(tmp_path / "start"), overrides={}))
+    assert loop.train(recipe, tmp_path / "run", Blocks)
+    whole = told(tmp_path / "run")
+    assert whole[0] == (0, "validation")
+    (tmp_path / "run" / loop.CHECKPOINT).unlink()
+    assert loop.train(recipe, tmp_path / "run", Blocks)
+    assert told(tmp_path / "run") == whole
 
 
 @pytest.mark.skipif(not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[train]")

@@ -17,6 +17,7 @@ from clip4str_doctr.config import PRESETS
 from clip4str_doctr.lookup import find_weights
 from clip4str_doctr.training import loop, precision
 from clip4str_doctr.training.data import Batch, Pools, batches_from
+from clip4str_doctr.training.export import export
 from clip4str_doctr.training.precision import autocast_dtype
 from clip4str_doctr.training.recipe import ModelRecipe, OtherRecipeError, Recipe, load_recipe
 from clip4str_doctr.training.start import find_start
@@ -184,8 +185,37 @@ def test_precision_is_chosen_by_what_is_fast(monkeypatch: pytest.MonkeyPatch) ->
     for seconds, chosen in ((0.4, torch.bfloat16), (0.9, None), (20.0, None)):
         monkeypatch.setattr(precision, "_product_seconds", {torch.float32: 1.0, torch.bfloat16: seconds}.__getitem__)
         assert autocast_dtype("auto", cpu) is chosen
+    for seconds, before, chosen in (
+        (0.9, "torch.bfloat16", torch.bfloat16),  # slower than it once was: others may be at work
+        (1.1, "torch.bfloat16", None),
+        (0.5, "torch.float32", None),
+        (0.1, "torch.float32", torch.bfloat16),
+    ):
+        monkeypatch.setattr(precision, "_product_seconds", {torch.float32: 1.0, torch.bfloat16: seconds}.__getitem__)
+        assert autocast_dtype("auto", cpu, before) is chosen
     monkeypatch.undo()
     assert 0.0 < precision._product_seconds(torch.float32) < math.inf
+
+
+def test_what_a_gpu_only_emulates_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    for has_it, chosen in ((True, torch.bfloat16), (False, None)):
+
+        def supported(including_emulation: bool = True, has_it: bool = has_it) -> bool:
+            return including_emulation or has_it
+
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+        assert autocast_dtype("auto", gpu) is chosen
+
+
+def test_a_damaged_checkpoint_is_named(micro_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / loop.CHECKPOINT).write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(
+        WeightsError, match=r"checkpoint.pt cannot be read .*expected the checkpoint.pt of a training run"
+    ):
+        loop.train(recipe_from(micro_folder), tmp_path, Noise)
+    with pytest.raises(WeightsError, match=r"checkpoint.pt cannot be read"):
+        export(tmp_path / loop.CHECKPOINT, tmp_path / "weights")
 
 
 def test_a_run_in_automatic_precision(micro_folder: Path) -> None:

@@ -1,0 +1,29 @@
+"""What is said of the weights that a run trained: on what, and under whose terms."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["data_of", "licence_of"]
+
+
+def licence_of(state: Mapping[str, Any]) -> str:
+    """state: of a `TrainingRun`. Whoever trains on another's weights is bound by their terms, whatever the new data
+    are; of a user's own words nothing is known."""
+    if state.get("own_words"):
+        return "not stated"
+    return str((state.get("origin") or {}).get("licence", "Apache-2.0"))
+
+
+def data_of(state: Mapping[str, Any]) -> str:
+    """state: of a `TrainingRun` -> what it was trained on so far, and what the weights were that it started from."""
+    recipe, own, origin = state["recipe"], state.get("own_words"), state.get("origin")
+    samples = state["step"] * recipe["data"]["batch_size"]
+    rendered = "Vietnamese words rendered by clip4str_doctr.training.synth"
+    if own:
+        names = ", ".join(Path(folder).name for folder in recipe["words"]["train"])
+        whose = f"the {own['train']} of {names} (SHA-256 {own['sha256']})"
+        data = f"{samples} words, {recipe['words']['share']:.0%} of them {whose}, the others {rendered}"
+    else:
+        data = f"{samples} {rendered}"
+    return f"{data}; before that: {origin['data'] or 'not stated'}" if origin else data
