@@ -2,7 +2,6 @@
 
 import json
 import logging
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from clip4str_doctr.benchmark.comparison import as_word
 from clip4str_doctr.benchmark.confusion import Confusion, count_confusion
 from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.pictures import draw_confusion, draw_reliability, png
-from clip4str_doctr.benchmark.report import package_commit, weights_of, write_bytes
+from clip4str_doctr.benchmark.report import device_name, package_commit, weights_of, write_bytes
 from clip4str_doctr.benchmark.scene_text import Shape
 from clip4str_doctr.benchmark.word_sets import WordSet, check_names, suite_words, word_sets
 from clip4str_doctr.modeling.clip4str import CLIP4STR
@@ -137,7 +136,7 @@ def _draw(measured: Mapping[str, Measured], out: Path) -> None:
 
 def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
     """What was measured with what. weights: the folder or file that the model came from, if it is local."""
-    device = next(model.parameters()).device
+    parameter = next(model.parameters())
     return {
         "arch": model.config.arch,
         **weights_of(weights),
@@ -149,8 +148,8 @@ def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
         "temperature": model.postprocessor.temperature,
         "package": __version__,
         "package_commit": package_commit(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device} ({platform.machine()})",
-        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "device": device_name(parameter.device),
+        "dtype": str(parameter.dtype).removeprefix("torch."),
         "torch": torch.__version__,
     }
 

@@ -6,7 +6,7 @@ Only the standard library at the head: the command line's help shall not wait fo
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from clip4str_doctr.benchmark.recognisers import Recogniser
+    from clip4str_doctr.benchmark.tables import Table
 
 __all__ = ["BenchCommandError", "add_arguments", "positive", "run_bench"]
 
@@ -205,7 +206,6 @@ def _compare(args: argparse.Namespace, device: Device) -> int:
     from clip4str_doctr.benchmark.comparison import compare
     from clip4str_doctr.benchmark.cost import cost_words, measure_costs
     from clip4str_doctr.benchmark.labelled import open_labelled
-    from clip4str_doctr.benchmark.report import tell
     from clip4str_doctr.benchmark.results import write_report
     from clip4str_doctr.benchmark.tables import tables_of
     from clip4str_doctr.benchmark.word_sets import check_names, word_sets
@@ -225,26 +225,40 @@ def _compare(args: argparse.Namespace, device: Device) -> int:
     cost_crops = None if args.no_cost else cost_words()
     read = [_recogniser(spec, where) for spec in args.models]
     sets = word_sets(suites, data, args.words, args.crops)
-    # What was read so far, under a name that nothing takes for a report.
-    partial = None if args.out is None else args.out / f"{_file_name(args.title)}.json.unfinished"
+    name = _file_name(args.title)
 
     def save(report: "dict[str, Any]") -> None:
         report |= {"specs": args.models, **({"note": args.note} if args.note else {})}
-        if partial is not None:
-            tell(report, partial)
+        _keep(report, args.out, name)
 
-    report = compare(read, sets, title=args.title, command=_command(args), tell=_tell, save=save)
+    report = compare(read, sets, title=args.title, command=_command(args), device=where, tell=_tell, save=save)
     if args.out is not None:
-        write_report(report, args.out, _file_name(args.title))
+        write_report(report, args.out, name)
     if cost_crops is not None:
         report["cost"] = measure_costs(args.models, str(where), cost_crops, _tell)
         if args.out is not None:
-            write_report(report, args.out, _file_name(args.title))
-    if partial is not None:
-        partial.unlink()
-    for table in tables_of(report):
-        print(f"{table.title}\n\n{table.markdown()}")
+            write_report(report, args.out, name)
+    if args.out is not None:
+        _unfinished(args.out, name).unlink()
+    _print_tables(tables_of(report))
     return 0
+
+
+def _unfinished(out: Path, name: str) -> Path:
+    """Where what was read so far is kept: under a name that nothing takes for a report."""
+    return out / f"{name}.json.unfinished"
+
+
+def _keep(report: "dict[str, Any]", out: Path | None, name: str) -> None:
+    from clip4str_doctr.benchmark.report import tell
+
+    if out is not None:
+        tell(report, _unfinished(out, name))
+
+
+def _print_tables(tables: "Sequence[Table]") -> None:
+    for table in tables:
+        print(f"{table.title}\n\n{table.markdown()}")
 
 
 def _recogniser(spec: str, where: "torch.device") -> "Recogniser":
@@ -305,8 +319,7 @@ def _page(args: argparse.Namespace, load: Load, device: Device) -> int:
     report = measure(args.detectors, seeds, args.kinds or KINDS, args.models, device(args.device), data)
     if args.out is not None:
         tell(report, args.out)
-    for table in page_tables(report):
-        print(f"{table.title}\n\n{table.markdown()}")
+    _print_tables(page_tables(report))
     return 0
 
 
@@ -319,13 +332,18 @@ def _vintext(args: argparse.Namespace, load: Load, device: Device) -> int:
     where = device(args.device)
     print(NOTICE, file=sys.stderr)
     others = [_recogniser(spec, where) for spec in args.models]
+    name = "vintext"
+
+    def save(report: "dict[str, Any]") -> None:
+        _keep(without_answers(report), args.out, name)
+
     options = {"tokenizer": args.mclip, "others": others, "shape": args.crops, "words": args.words, "device": where}
-    report, tables = run_vintext(args.root, args.weights, **options, tell=_tell)
-    for table in [*tables_of(report), *tables]:
-        print(f"{table.title}\n\n{table.markdown()}")
-    print(report["vintext"]["normalisation"]["told"])
+    report, tables = run_vintext(args.root, args.weights, **options, tell=_tell, save=save)
     if args.out is not None:
-        write_report(without_answers(report), args.out, "vintext")
+        write_report(without_answers(report), args.out, name)
+        _unfinished(args.out, name).unlink()
+    _print_tables([*tables_of(report), *tables])
+    print(report["vintext"]["normalisation"]["told"])
     return 0
 
 

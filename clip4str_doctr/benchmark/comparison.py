@@ -14,12 +14,12 @@ import torch
 
 from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.recognisers import Recogniser, versions
-from clip4str_doctr.benchmark.report import package_commit
+from clip4str_doctr.benchmark.report import device_name, package_commit
 from clip4str_doctr.benchmark.statistics import RESAMPLES, compare_pair, figures_of, intervals
 from clip4str_doctr.benchmark.word_sets import WordSet
 from clip4str_doctr.training.metrics import judge, nfc
 
-__all__ = ["ALL", "as_word", "compare", "device_name", "merged", "refigured"]
+__all__ = ["ALL", "as_word", "compare", "merged", "refigured"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 ALL = "all"
 _SEED = 0
 _BATCH = 256
+# What reports that are merged may differ in, and what stands between several; a device's name has commas in it.
+_MADE_WITH = {"commit": ", ", "device": "; "}
 
 PROTOCOL = {
     "normalisation": "NFC; white space is taken out of labels and answers, for a crop is one word",
@@ -49,13 +51,15 @@ def compare(
     *,
     title: str,
     command: str | None = None,
+    device: torch.device | str = "cpu",
     tell: Callable[[str], object] = logger.info,
     save: Callable[[dict[str, Any]], object] = lambda report: None,
 ) -> dict[str, Any]:
     """Every recogniser reads every word -> a JSON-ready report: protocol, models, sets with answers and figures.
 
-    title, command: what the report is called and how it can be made again. tell: is told each set's figures. save: is
-    given the report after each set: reading takes hours, and a later set may be one that cannot be read.
+    title, command: what the report is called and how it can be made again. device: where the recognisers were asked to
+    read. tell: is told each set's figures. save: is given the report after each set: reading takes hours, and a later
+    set may be one that cannot be read.
     Raises ValueError for no recognisers, two of one name, no sets, or an empty set.
     """
     names = [one.name for one in recognisers]
@@ -66,7 +70,7 @@ def compare(
         "title": title,
         "command": command,
         "protocol": PROTOCOL,
-        "made": _made(),
+        "made": _made(device),
         "models": {one.name: dict(one.facts) for one in recognisers},
         "sets": {},
     }
@@ -139,9 +143,9 @@ def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> di
                 )
             models[name] = facts
             read_by.setdefault(name, set()).update(one["sets"])
-    commits = dict.fromkeys(commit for one in reports for commit in str(one["made"]["commit"]).split(", "))
     whole |= {"title": title or first["title"], "command": "\n".join(commands), "specs": list(specs), "models": models}
-    whole["made"] = {**first["made"], "commit": ", ".join(commits)}
+    joined = {key: _joined([one["made"][key] for one in reports], mark) for key, mark in _MADE_WITH.items()}
+    whole["made"] = {**first["made"], **joined}
     sets: dict[str, dict[str, Any]] = {}
     for one in reports:
         for name, words in one["sets"].items():
@@ -156,6 +160,11 @@ def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> di
             raise ValueError(f"{', '.join(lacking)} did not read {name}; every recogniser must have read every set")
         words["answers"] = {model: words["answers"][model] for model in models}
     return refigured({**whole, "sets": sets})
+
+
+def _joined(told: Sequence[Any], mark: str) -> str:
+    """Each once; reports that were merged before tell several in one."""
+    return mark.join(dict.fromkeys(part for one in told for part in str(one).split(mark)))
 
 
 def _identity(facts: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -191,16 +200,10 @@ def _read(one: Recogniser, words: WordSet) -> list[str]:
     return answers
 
 
-def _made() -> dict[str, Any]:
+def _made(device: torch.device | str) -> dict[str, Any]:
     return {
         "package": __version__,
         "commit": package_commit(),
-        "device": device_name(),
+        "device": f"{device_name(device)}, Python {platform.python_version()}",
         "versions": versions("python-doctr", "torch", "numpy", "pillow", "opencv-python"),
     }
-
-
-def device_name() -> str:
-    """The GPU where there is one, and the CPU's kind."""
-    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
-    return f"{gpu}{platform.machine()}, Python {platform.python_version()}"

@@ -7,7 +7,6 @@ import argparse
 import json
 import logging
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 
 from clip4str_doctr.benchmark.recognisers import Crops, Recogniser, as_path, recogniser
-from clip4str_doctr.benchmark.report import package_commit
+from clip4str_doctr.benchmark.report import device_name, package_commit
 
 __all__ = ["cost_words", "measure_cost", "measure_costs"]
 
@@ -69,7 +68,7 @@ def measure_costs(
             models[told.pop("name")] = told
             tell(f"{spec}: {told['ms_per_word']} ms a word, {told['memory_mb']} MB")
     made = {
-        "device": f"{device} ({platform.machine()}, {os.cpu_count()} cores)",
+        "device": device_name(device),
         "torch": torch.__version__,
         "commit": package_commit(),
     }
@@ -169,7 +168,7 @@ def main() -> None:
     memory = None if before is None or after is None else round(after - before + called, 1)
     costs |= {"name": one.name, "memory_mb": memory, "load_seconds": round(loading, 2)}
     if arguments.device.startswith("cuda"):
-        costs["gpu_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
+        costs["gpu_mb"] = round(torch.cuda.max_memory_allocated(arguments.device) / 1e6, 1)
     print(json.dumps(costs))
 
 

@@ -31,14 +31,14 @@ def write_crops(source: Path, out: Path, shape: Shape = "straight") -> dict[str,
     """
     words = SceneText(source, shape)
     if not words.entries():
-        raise DatasetError(f"{source} holds no legible words: {words.counts}")
+        raise DatasetError(f"{source} holds no legible words: {words.counts()}")
     held = {path.name for path in out.iterdir()} if out.is_dir() else set()
     # A data set of somebody's own has images/ and labels.json, too.
     others = held - {IMAGES_FOLDER, LABELS_FILE, _ABOUT} if _is_ours(out) else held
     if others:
         shown = ", ".join(sorted(others)[:5])
         raise DatasetError(f"{out} holds {shown}; give a folder that is new, or was written by this command before")
-    told = {"notice": NOTICE, **words.counts}
+    told = {"notice": NOTICE, **words.counts()}
     write_bytes(out / _ABOUT, (json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode())
     (out / LABELS_FILE).unlink(missing_ok=True)
     for path in (out / IMAGES_FOLDER).glob("*.png"):
@@ -55,7 +55,7 @@ def write_crops(source: Path, out: Path, shape: Shape = "straight") -> dict[str,
         write_bytes(out / IMAGES_FOLDER / file, content.tobytes())
         labels[file] = label
     write_bytes(out / LABELS_FILE, (json.dumps(labels, ensure_ascii=False, indent=1) + "\n").encode())
-    return words.counts
+    return words.counts()
 
 
 def _is_ours(folder: Path) -> bool:

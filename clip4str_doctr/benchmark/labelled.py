@@ -27,14 +27,15 @@ def open_labelled(path: Path, shape: Shape = "straight") -> WordSet:
     return SceneText(path, shape) if is_scene_text(path) else open_word_set(path)
 
 
-def labelled_words(source: Path | WordSet) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
+def labelled_words(source: Path | WordSet, first: int | None = None) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
     """-> crops (H, W, 3) uint8 RGB and their labels, in the order of the data set.
 
-    source: a path as `open_labelled` takes, or what that gave. All words are read: a figure over those that can be
-    found would be another one. Raises ValueError naming what is missing, unreadable or no label.
+    source: a path as `open_labelled` takes, or what that gave. first: so many words only, None for all. None of them
+    is left out: a figure over those that can be found would be another one. Raises ValueError naming what is missing,
+    unreadable or no label.
     """
     words = open_labelled(source) if isinstance(source, Path) else source
-    folder, entries = words.folder, words.entries()
+    folder, entries = words.folder, words.entries()[:first]
     if not entries:
         raise ValueError(f"{folder} holds no words; every picture needs a label")
     if empty := [name for name, label in entries if not label]:

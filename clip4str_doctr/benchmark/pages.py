@@ -9,13 +9,11 @@ read: a wrong order of lines costs more than most wrong letters do.
 
 import argparse
 import os
-import platform
 import shlex
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +23,9 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from clip4str_doctr import __version__
-from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser
+from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser, versions
 from clip4str_doctr.benchmark.rendered_pages import PageWord, RenderedPage, photographed, render_page
-from clip4str_doctr.benchmark.report import package_commit, tell, weights_of
+from clip4str_doctr.benchmark.report import device_name, package_commit, tell, weights_of
 from clip4str_doctr.benchmark.scene_text import SceneText
 from clip4str_doctr.boxes import enclosing_boxes
 from clip4str_doctr.config import PRESETS
@@ -303,17 +301,10 @@ def _protocol(seeds: Sequence[int], device: torch.device | str) -> dict[str, Any
         "margin": MARGIN,
         "wide crops": "docTR's and our predictors cut them as they do by default, other recognisers read them whole",
         "commit": package_commit(),
-        "versions": {name: _version(name) for name in ("clip4str-doctr", "python-doctr", "rapidocr", "torch")},
-        "device": f"{device} ({platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads)",
+        "versions": versions("clip4str-doctr", "python-doctr", "rapidocr", "torch"),
+        "device": f"{device_name(device)}, {torch.get_num_threads()} torch threads",
         "load": [round(value, 1) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def main() -> None:

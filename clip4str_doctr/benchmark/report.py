@@ -1,17 +1,21 @@
 """What every measurement needs to become a figure: the code it was made with, and a file that is never half-written."""
 
 import json
+import os
+import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from clip4str_doctr.atomic import written
 from clip4str_doctr.published import find_checkpoint
 from clip4str_doctr.weight_card import TENSOR_FILE, read_card, sha256_of
 from clip4str_doctr.weight_folder import is_weight_folder
 
-__all__ = ["package_commit", "tell", "weights_of", "write_bytes"]
+__all__ = ["device_name", "package_commit", "tell", "weights_of", "write_bytes"]
 
 
 def package_commit() -> str | None:
@@ -26,6 +30,13 @@ def package_commit() -> str | None:
     except OSError:  # no git
         return None
     return done.stdout.strip() or None
+
+
+def device_name(device: torch.device | str) -> str:
+    """What a measurement ran on: of a GPU its own name, too, and the machine around it."""
+    place = torch.device(device)
+    name = f"{torch.cuda.get_device_name(place)}, {place}" if place.type == "cuda" else str(place)
+    return f"{name} ({platform.machine()}, {os.cpu_count()} cores)"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -118,7 +118,8 @@ class SceneText:
         self.folder = path.expanduser()
         self.shape = shape
         self._open: tuple[_File, Crop] | None = None
-        self._left_out = {"illegible": 0, "empty": 0}
+        # How many words to read stand before each that is left out, and why it is.
+        self._left_out: list[tuple[int, str]] = []
         self._places: dict[str, _Place] = {}
         self._labels: list[tuple[str, str]] = []
         self._unread: list[_Place] = []
@@ -128,21 +129,27 @@ class SceneText:
         words = _listed_words(listed, pictures) if listed else _words_in(_paired(pictures, texts, self.folder))
         for name, place, label in words:
             if label in (_ILLEGIBLE, ""):
-                self._left_out["illegible" if label else "empty"] += 1
+                self._left_out.append((len(self._labels), "illegible" if label else "empty"))
                 self._unread.append(place)
             elif name in self._places:
                 raise DatasetError(f"{self.folder} holds {name} twice; give one copy of its pictures")
             else:
                 self._places[name] = place
                 self._labels.append((name, label))
-        self._pictures = len({place.picture for place in self._places.values()})
 
-    @property
-    def counts(self) -> dict[str, Any]:
-        """What was taken and what was left out, and a checksum of the labels."""
-        crc = zlib.crc32("\n".join(label for _, label in self._labels).encode())
-        taken = {"pictures_with_words": self._pictures, "words": len(self._labels)}
-        return {**taken, **self._left_out, "crops": self.shape, "labels_crc": f"{crc:08x}"}
+    def counts(self, words: int | None = None) -> dict[str, Any]:
+        """What was taken and what was left out, and a checksum of the labels; words: of the first so many only."""
+        taken = self._labels[:words]
+        crc = zlib.crc32("\n".join(label for _, label in taken).encode())
+        whole = len(taken) == len(self._labels)
+        reasons = [why for before, why in self._left_out if whole or before < len(taken)]
+        return {
+            "pictures_with_words": len({self._places[name].picture for name, _ in taken}),
+            "words": len(taken),
+            **{why: reasons.count(why) for why in ("illegible", "empty")},
+            "crops": self.shape,
+            "labels_crc": f"{crc:08x}",
+        }
 
     def entries(self) -> list[tuple[str, str]]:
         """(name, label) of every legible word, pictures in natural order, words as they are listed."""

@@ -8,7 +8,8 @@ weights read with both, on each folder of test pictures, and what comes nearest 
 
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,19 +49,24 @@ def run_vintext(
     words: int | None = None,
     device: torch.device | str = "cpu",
     tell: Callable[[str], object] = logger.info,
+    save: Callable[[dict[str, Any]], object] = lambda report: None,
 ) -> tuple[dict[str, Any], list[Table]]:
     """The comparison's report, its key "vintext" saying which normalisation is right, and the table beside the
     published figures.
 
     root: VinText's folder, see `scene_text`; its training pictures are left out. weights, tokenizer: as `load_model`
-    takes them. others: read too. words: of each folder of pictures, None for all.
-    Raises ValueError where there are no test pictures, and as `load_model` does.
+    takes them. others: read too. words: of each folder of pictures, None for all. save: is given the report after each
+    folder, VinText's words in it. Raises ValueError where there are no test pictures or one cannot be read, before
+    anything is read, and as `load_model` does.
     """
+    sets = vintext_sets(root, shape, words)
     loaded = load_model(weights, tokenizer=tokenizer).to(device)
     models = [our_recogniser(f"CLIP4STR-VN, {name}", _normalised(loaded, name), weights) for name in NORMALIZATIONS]
-    sets = vintext_sets(root, shape, words)
-    command = "clip4str-doctr bench vintext --root DIR --weights WEIGHTS"
-    report = compare([*models, *others], sets, title="VinText", command=command, tell=tell)
+    parts = ["clip4str-doctr", "bench", "vintext", "--root", "DIR", "--weights", "WEIGHTS", "--crops", shape]
+    parts += ["--words", str(words)] if words else []
+    parts += ["--models", *(one.name for one in others)] if others else []
+    command = shlex.join(parts)
+    report = compare([*models, *others], sets, title="VinText", command=command, device=device, tell=tell, save=save)
     names = [one.name for one in models]
     report["vintext"] = {
         "normalisation": right_normalisation(report, names),
@@ -72,21 +78,27 @@ def run_vintext(
     return report, [table]
 
 
-def vintext_sets(root: Path, shape: Shape = "straight", words: int | None = None) -> Iterator[WordSet]:
-    """The words of every folder of pictures but those to train on. Raises DatasetError if there is none."""
+def vintext_sets(root: Path, shape: Shape = "straight", words: int | None = None) -> list[WordSet]:
+    """The words of every folder of pictures but those to train on, all of them cut out: what is wrong with the last
+    folder is better known before hours of reading. words: of each folder, None for all.
+
+    Raises DatasetError if there is no such folder, ValueError for a picture that cannot be opened.
+    """
     splits = [split for split in splits_of(root.expanduser()) if not split.name.startswith("train")]
     if not splits:
         raise DatasetError(
             f"{root} is not VinText: expected labels/gt_*.txt beside folders of test pictures (test_image, "
             "unseen_test_images), in it or in its folder vietnamese/"
         )
+    sets = []
     for split in splits:
         source = SceneText(split, shape)
-        crops, labels = labelled_words(source)
-        about = (
-            f"VinText, {len(crops)} legible words, {source.counts['illegible']} illegible ones left out, {shape} crops"
-        )
-        yield WordSet(split.name, about, crops[:words], labels[:words], source.counts)
+        crops, labels = labelled_words(source, words)
+        counts, whole = source.counts(words), len(source.entries())
+        taken = f"{whole}" if len(crops) == whole else f"the first {len(crops)} of {whole}"
+        about = f"VinText, {taken} legible words, {counts['illegible']} illegible ones left out, {shape} crops"
+        sets.append(WordSet(split.name, about, crops, labels, counts))
+    return sets
 
 
 def _normalised(model: CLIP4STR, name: str) -> CLIP4STR:

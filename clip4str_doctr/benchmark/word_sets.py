@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clip4str_doctr.benchmark.labelled import labelled_words, name_of, open_labelled
-from clip4str_doctr.benchmark.scene_text import Shape
+from clip4str_doctr.benchmark.scene_text import SceneText, Shape
 from clip4str_doctr.training.suites import SIZE, SUITES, rendered
 from clip4str_doctr.training.validate import suite_checks
 
@@ -64,7 +64,8 @@ def data_words(path: Path, shape: Shape = "straight") -> WordSet:
     """
     words = open_labelled(path, shape)
     crops, labels = labelled_words(words)
-    return WordSet(name_of(path), "labelled pictures", crops, labels, getattr(words, "counts", {}))
+    checks = words.counts() if isinstance(words, SceneText) else {}
+    return WordSet(name_of(path), "labelled pictures", crops, labels, checks)
 
 
 def suite_words(name: str, words: int = SIZE) -> WordSet:

@@ -4,16 +4,19 @@ import csv
 import io
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from clip4str_doctr.benchmark import cost
 from clip4str_doctr.benchmark.comparison import as_word, compare, merged, refigured
-from clip4str_doctr.benchmark.cost import measure_cost
+from clip4str_doctr.benchmark.cost import measure_cost, measure_costs
 from clip4str_doctr.benchmark.recognisers import Crops, Recogniser, as_path
 from clip4str_doctr.benchmark.results import files_of, page_of_results, read_report, write_page, write_report
 from clip4str_doctr.benchmark.tables import csv_of, tables_of
@@ -82,6 +85,9 @@ def test_reports_are_merged(report: dict[str, Any], tmp_path: Path, capsys: Any)
     assert both["note"] == "so" and both["command"] == "a" and both["specs"] == list(report["models"])
     plain = json.loads(json.dumps(report))
     assert both["sets"] == plain["sets"] and both["all"] == plain["all"] and both["models"] == plain["models"]
+    # On whatever they were made.
+    elsewhere = {**parts[1], "made": {**parts[1]["made"], "device": "a GPU"}}
+    assert merged([both, elsewhere])["made"]["device"] == f"{both['made']['device']}; a GPU"
     # By sets.
     parts = [compare([one, two], [each], title="a") for each in (words(), words("print", LABELS[:2]))]
     assert merged(parts)["all"] == report["all"]
@@ -254,6 +260,28 @@ def test_costs_are_measured(micro_folder: Path, tmp_path: Path, capsys: Any, mon
     monkeypatch.setattr("sys.executable", "false")
     assert main(["bench", "cost", "mine.json"]) == 2
     assert f"measuring {micro_folder} failed with status 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "name"), [("cpu", "cpu ("), ("cuda:1", "card at cuda:1, cuda:1 (")])
+def test_the_device_that_was_asked_for_is_named(
+    device: str, name: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with several GPUs, where the one in use may be another, or none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"card at {device}")
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device=None: 5e6 * (str(device) == "cuda:1"))
+    report = compare([says(*LABELS)], [words()], title="", device=device)
+    assert report["made"]["device"].startswith(name)
+    # As the process that measures costs is called, and what it says.
+    monkeypatch.chdir(tmp_path)
+    Path("reader_of_nothing.py").write_text("def read(crops):\n    return [''] * len(crops)\n")
+    np.savez("crops.npz", *words().crops * 3)
+    monkeypatch.setattr("sys.argv", ["cost", "reader_of_nothing:read", "crops.npz", "--device", device])
+    cost.main()
+    told = capsys.readouterr().out
+    assert json.loads(told).get("gpu_mb") == (5.0 if device == "cuda:1" else None)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, told, ""))
+    assert measure_costs(["a:b"], device, words().crops)["made"]["device"].startswith(name)
 
 
 def test_a_round_is_warmed_up_and_not_counted() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from doctr.models import recognition_predictor
 from fake_vintext import fake_vintext
 from PIL import Image
@@ -119,6 +120,21 @@ def test_weights_are_read_as_docTR_reads_them(micro_folder: Path, monkeypatch: p
     assert type(visual._predictor.reco_predictor) is _Reads
     with pytest.raises(ValueError, match="kinds of pages are clean 150 dpi, .* got 'clean'"):
         measure(["all"], [0], ["clean"])
+
+
+def test_the_device_that_was_asked_for_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = np.array([[1, 1, 9, 9]], np.float64)
+    monkeypatch.setattr(
+        "clip4str_doctr.benchmark.pages.detector", lambda name: any_detector(lambda image: box, kind="words")
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"card at {device}")
+    Image.fromarray(np.zeros((90, 90, 3), np.uint8)).save(tmp_path / "img_1.png")
+    (tmp_path / "gt_img_1.txt").write_text("1,1,9,9,a\n")
+    (tmp_path / "reader_of_a.py").write_text("def read(crops):\n    return ['a'] * len(crops)\n")
+    monkeypatch.chdir(tmp_path)
+    options = {"recognisers": ["reader_of_a:read"], "device": "cuda:1", "data": SceneText(tmp_path)}
+    report = measure(["all"], [0], **options)
+    assert report["made"]["device"].startswith("card at cuda:1, cuda:1 (")
 
 
 def test_any_pair_of_detector_and_recogniser_reads_pages(

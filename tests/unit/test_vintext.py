@@ -1,6 +1,7 @@
 """`bench vintext` from end to end: a tree as VinText's, a checkpoint as the published one."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from clip4str_doctr.benchmark.comparison import compare
 from clip4str_doctr.benchmark.labelled import labelled_words
 from clip4str_doctr.benchmark.recognisers import Crops, Recogniser
 from clip4str_doctr.benchmark.scene_text import SceneText
-from clip4str_doctr.benchmark.vintext import right_normalisation, run_vintext
+from clip4str_doctr.benchmark.vintext import right_normalisation, run_vintext, vintext_sets
 from clip4str_doctr.benchmark.word_sets import WordSet
 from clip4str_doctr.cli import main
 from clip4str_doctr.training.synth import fonts_installed
@@ -67,6 +68,7 @@ def test_the_published_comparison_in_one_command(
     assert report["models"]["CLIP4STR-VN, clip"]["settings"]["mean"][0] == pytest.approx(0.48145466)
     assert report["models"]["CLIP4STR-VN, half"]["weights"] == CHECKPOINT.name
     assert report["vintext"]["normalisation"]["right"] is None
+    assert not list(out.glob("*.unfinished"))
     # Neither labels nor answers leave the machine with the report.
     assert not any("labels" in one or "answers" in one for one in report["sets"].values())
 
@@ -74,17 +76,60 @@ def test_the_published_comparison_in_one_command(
 @needs_fonts
 def test_both_normalisations_are_read(tree: FakeVinText, pretrained: Path) -> None:
     report, _ = run_vintext(tree.root, pretrained, words=6, shape="rectified")
-    crops = report_crops(tree, "test_image")
+    crops = labelled_words(SceneText(tree.root / "vietnamese" / "test_image", "rectified"))[0]
     for name in ("half", "clip"):
         expected = read_words(load_model(pretrained, normalization=name), crops).texts
         assert report["sets"]["test_image"]["answers"][f"CLIP4STR-VN, {name}"] == ["".join(t.split()) for t in expected]
     half, clip = (report["sets"]["test_image"]["answers"][f"CLIP4STR-VN, {name}"] for name in ("half", "clip"))
     assert half != clip
-    assert report["sets"]["test_image"]["n"] == 6 and report["sets"]["test_image"]["crops"] == "rectified"
+    assert "--crops rectified --words 6" in report["command"]
 
 
-def report_crops(tree: FakeVinText, split: str) -> Crops:
-    return labelled_words(SceneText(tree.root / "vietnamese" / split, "rectified"))[0][:6]
+@needs_fonts
+def test_what_is_told_is_of_the_words_that_were_read(tree: FakeVinText) -> None:
+    part, whole = vintext_sets(tree.root, words=4)
+    labels = [label for label, _ in tree.words["test_image"]][:4]
+    assert part.labels == labels and len(part.crops) == 4
+    assert part.about == "VinText, the first 4 of 6 legible words, 1 illegible ones left out, straight crops"
+    # The illegible word of the second picture stands behind the fourth that is read.
+    crc = f"{zlib.crc32(chr(10).join(labels).encode()):08x}"
+    counts = {"pictures_with_words": 2, "words": 4, "illegible": 1, "empty": 1, "crops": "straight"}
+    assert part.checks == {**counts, "labels_crc": crc}
+    assert whole.about == "VinText, 3 legible words, 1 illegible ones left out, straight crops"
+
+
+@needs_fonts
+def test_a_picture_that_cannot_be_opened_is_known_before_anything_is_read(
+    pretrained: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fake_vintext(tmp_path / "own").root
+    (root / "vietnamese" / "unseen_test_images" / "im1501.jpg").write_bytes(b"no picture")
+    (tmp_path / "noting_reader.py").write_text(
+        "def read(crops):\n    open('was_called', 'w').close()\n    return [''] * len(crops)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ["bench", "vintext", "--root", str(root), "--weights", str(pretrained), "--device", "cpu"]
+    assert main([*command, "--models", "noting_reader:read"]) == 2
+    assert "3 of 3 pictures cannot be read: im1501.jpg#1" in capsys.readouterr().err
+    assert not Path("was_called").exists()
+
+
+@needs_fonts
+def test_what_was_read_is_kept(
+    tree: FakeVinText, pretrained: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiring_reader.py").write_text(
+        "def read(crops):\n    if len(crops) == 3:\n        raise RuntimeError('too tired')\n    return ['a'] * 6\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ["bench", "vintext", "--root", str(tree.root), "--weights", str(pretrained), "--device", "cpu"]
+    assert main([*command, "--models", "tiring_reader:read", "-o", "out"]) == 2
+    assert "too tired" in capsys.readouterr().err
+    (file,) = Path("out").iterdir()
+    assert file.name == "vintext.json.unfinished"
+    kept = json.loads(file.read_text(encoding="utf-8"))["sets"]
+    assert list(kept) == ["test_image"] and "tiring_reader:read" in kept["test_image"]["figures"]
+    assert not {"labels", "answers"} & set(kept["test_image"])
 
 
 @pytest.mark.parametrize(("wrong", "right"), [(0, None), (3, None), (12, "half")])
