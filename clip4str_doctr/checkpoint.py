@@ -14,7 +14,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from clip4str_doctr.weight_card import WeightsError, WeightsNotFoundError
 
-__all__ = ["Checkpoint", "is_state_dict", "read_checkpoint", "read_run_state", "read_state_dict"]
+__all__ = ["Checkpoint", "is_safetensors", "is_state_dict", "read_checkpoint", "read_run_state", "read_state_dict"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,18 @@ def is_state_dict(path: Path) -> bool:
     )
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is one of tensors only, in the safetensors format, by how it starts: a length, then JSON."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _starts_as_safetensors(file.read(10))
+
+
+def _starts_as_safetensors(head: bytes) -> bool:
+    return head[8:10] in (b'{"', b"{ ")
+
+
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file of which `is_state_dict` holds, mapped. Raises WeightsError if it is damaged."""
     return dict(_read(path))
@@ -131,7 +143,7 @@ def _check_archive(path: Path) -> None:
         got = "a web page (Google Drive shows one instead of a big file; confirm its warning and download again)"
     elif text.startswith(b"version https://git-lfs"):
         got = "a Git LFS pointer (run `git lfs pull`)"
-    elif head[8:10] in (b'{"', b"{ "):
+    elif _starts_as_safetensors(head):
         got = "a safetensors file; pass its folder, with config.json and card.json"
     else:
         got = f"a file of {size} bytes that starts with {head[:8]!r}"

@@ -10,7 +10,7 @@ from clip4str_doctr.modeling.text_tower import MClipTextTower
 from clip4str_doctr.published import read_published
 from clip4str_doctr.tensor_file import stored_bytes
 from clip4str_doctr.weight_card import WeightCard
-from clip4str_doctr.weight_folder import empty_model, own_tensors, write_folder
+from clip4str_doctr.weight_folder import check_target, empty_model, own_tensors, write_folder
 
 __all__ = ["convert_checkpoint"]
 
@@ -34,7 +34,9 @@ def convert_checkpoint(
     """
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"dtype must be float32, float16 or bfloat16, got {dtype}")
-    source = Path(ckpt).expanduser()
+    source, folder = Path(ckpt).expanduser(), Path(out).expanduser()
+    # Before 2.6 GB are read for nothing; `write_folder` asks again.
+    check_target(folder, overwrite)
     published = read_published(source, None if mclip is None else Path(mclip).expanduser())
     model = empty_model(published.config)
     assert isinstance(model.text_tower, MClipTextTower)
@@ -47,6 +49,4 @@ def convert_checkpoint(
     )
     bar = tqdm(total=stored_bytes(tensors, dtype), unit="B", unit_scale=True, desc="convert", disable=not progress)
     with bar:
-        return write_folder(
-            Path(out).expanduser(), model, tensors, card, dtype=dtype, overwrite=overwrite, advance=bar.update
-        )
+        return write_folder(folder, model, tensors, card, dtype=dtype, overwrite=overwrite, advance=bar.update)

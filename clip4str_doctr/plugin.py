@@ -12,7 +12,7 @@ and importing docTR at that point would run the import hook, which needs this mo
 import functools
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,12 +40,17 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 # Other packages may list factories here too: `name = "package.module:factory"`, called as factory(pretrained=bool).
-# Their models are read as ours are: crops squashed to cfg["input_shape"], normalised with cfg["mean"] and cfg["std"].
+# Their models are read as ours are: crops squashed to cfg["input_shape"], normalised with cfg["mean"] and cfg["std"];
+# letterboxed where cfg["preserve_aspect_ratio"] is true. Theirs are models that such a factory made, copies and pickles
+# of them, and models whose cfg["arch"] is its name.
 FACTORY_GROUP = "clip4str_doctr.recognition"
 
 # Whose wide crops are cut at the gaps between words unless the caller says otherwise: measured to lose less so. Of the
 # published model there are no weights to measure with, and its reference reads whole crops.
 _CUT_AT_GAPS = frozenset({"clip4str_vn_tiny"})
+
+# What registered factories leave on models: copies and pickles keep it, and a model of docTR's own class may have it.
+_MADE_BY = "_clip4str_doctr_factory"
 
 # The factories that are registered, by name.
 _ours: dict[str, Callable[..., nn.Module]] = {}
@@ -99,24 +104,30 @@ def recognition_predictor_of(
     batch_size: int = 128,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    preserve_aspect_ratio: bool | None = None,
+    symmetric_pad: bool = False,
     split_wide_crops: bool | Literal["gaps"] | None = None,
     **ignored: Any,
 ) -> "RecognitionPredictor":
     """docTR's predictor around one of our models (or a torch.compile'd one), with our preprocessing.
 
-    mean, std: None for what belongs to the weights. split_wide_crops: what becomes of crops much wider than high.
+    mean, std: None for what belongs to the weights. preserve_aspect_ratio: True for docTR's own letterbox, which its
+    training script trains with, symmetric_pad for one with bars on both sides. False: squashed. None: as `model.cfg`
+    says, squashed if it says nothing.
+
+    split_wide_crops: what becomes of crops much wider than high.
     False: read whole, as the reference does. "gaps": also cut between their words, where a detector overlooked a space,
     and the more certain answer counts (see `predictor`). True: docTR's own step, which cuts crops wider than 8:1 into
     overlapping pieces and merges the strings. None: "gaps" for clip4str_vn_tiny, whose figures speak for it
     (`benchmark/wide_crops.py`), else False. On a predictor of pages these are the attributes
     `reco_predictor.cut_at_gaps` and `reco_predictor.split_wide_crops`.
 
-    Ignored, because the crop is squashed and never letterboxed: `preserve_aspect_ratio`, `symmetric_pad`; and
-    `pretrained_backbone`, there is none. Raises TypeError for others, ValueError for another `split_wide_crops`.
+    `pretrained_backbone` is ignored, there is none. Raises TypeError for others, ValueError for another
+    `split_wide_crops`.
     """
     from clip4str_doctr.predictor import WideCropPredictor
 
-    if unknown := sorted(set(ignored) - {"preserve_aspect_ratio", "symmetric_pad", "pretrained_backbone"}):
+    if unknown := sorted(set(ignored) - {"pretrained_backbone"}):
         raise TypeError(f"recognition_predictor got {unknown}, which mean nothing to {type(model).__name__}; leave out")
     if split_wide_crops not in (True, False, "gaps", None):
         raise ValueError(f'split_wide_crops must be True, False, "gaps" or None, got {split_wide_crops!r}')
@@ -128,12 +139,25 @@ def recognition_predictor_of(
     height, width = cfg["input_shape"][-2:]
     # docTR calls its preprocessor and asks for no more; why ours is not one of its class stands above.
     processor: Any = CropPreProcessor((height, width), preprocess, batch_size)
+    if preserve_aspect_ratio is None:
+        preserve_aspect_ratio = cfg.get("preserve_aspect_ratio", False)
+    if preserve_aspect_ratio:
+        processor = _letterbox((height, width), preprocess, batch_size, symmetric_pad)
     if hasattr(model, "_orig_mod"):
         # docTR 1.0 calls `to` before every batch. What torch.compile wraps a model in has nn.Module's, which would
         # change dtypes that the model's own leaves alone.
         vars(model)["to"] = functools.partial(_moved, model)
     return WideCropPredictor(
         processor, model, split_wide_crops=split_wide_crops is True, cut_at_gaps=split_wide_crops == "gaps"
+    )
+
+
+def _letterbox(size: tuple[int, int], preprocess: PreprocessConfig, batch_size: int, symmetric_pad: bool) -> Any:
+    """docTR's own preprocessor, by whose resize its training script makes crops."""
+    from doctr.models.preprocessor import PreProcessor
+
+    return PreProcessor(
+        *(size, batch_size, preprocess.mean, preprocess.std), preserve_aspect_ratio=True, symmetric_pad=symmetric_pad
     )
 
 
@@ -194,11 +218,15 @@ def _wrap(original: Callable[..., "RecognitionPredictor"]) -> Callable[..., "Rec
     return _predictor
 
 
-def _is_ours(arch: Any) -> bool:
+def _is_ours(model: Any) -> bool:
+    """Whether a model, compiled or not, is of our class or of a registered factory."""
     from clip4str_doctr.modeling.clip4str import CLIP4STR
 
     # torch.compile wraps a module and keeps it under this name.
-    return isinstance(getattr(arch, "_orig_mod", arch), CLIP4STR)
+    model = getattr(model, "_orig_mod", model)
+    cfg = getattr(model, "cfg", None)
+    by_name = isinstance(cfg, Mapping) and cfg.get("arch") in _ours
+    return isinstance(model, CLIP4STR) or hasattr(model, _MADE_BY) or by_name
 
 
 @functools.cache
@@ -207,6 +235,7 @@ def _factory(entry: EntryPoint) -> Callable[..., nn.Module]:
 
     def factory(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         model: nn.Module = entry.load()(pretrained=pretrained, **kwargs)
+        setattr(model, _MADE_BY, entry.name)
         return model
 
     factory.__name__ = factory.__qualname__ = entry.name

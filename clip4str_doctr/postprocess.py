@@ -21,19 +21,35 @@ class PostProcessor:
       "min": the least certain row, EOS included: one bad letter shows, and long words are not punished.
     temperature: what logits are divided by before they become probabilities; above 1 for weights that are surer than
     they are right. It changes confidences, not what is read in a crop; where `wide_crops` has two readings, of the
-      whole and of its parts, the more certain is taken, so confidence and temperature have a say.
-    Raises ValueError for another name and for a temperature that is not above 0.
+    whole and of its parts, the more certain is taken, so confidence and temperature have a say.
+    Both may be changed at any time. Raises ValueError for another name and for a temperature that is not above 0.
     """
 
     def __init__(self, vocab: str, confidence: Confidence = "product", temperature: float = 1.0) -> None:
-        if confidence not in get_args(Confidence):
-            raise ValueError(f"confidence must be one of {get_args(Confidence)}, got {confidence!r}")
-        if not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature must be a number above 0, got {temperature!r}")
         self.vocab = vocab
         self.confidence = confidence
         self.temperature = temperature
         self._charset = Charset(vocab)
+
+    @property
+    def confidence(self) -> Confidence:
+        return self._confidence
+
+    @confidence.setter
+    def confidence(self, name: Confidence) -> None:
+        if name not in get_args(Confidence):
+            raise ValueError(f"confidence must be one of {get_args(Confidence)}, got {name!r}")
+        self._confidence: Confidence = name
+
+    @property
+    def temperature(self) -> float:
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        if not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise ValueError(f"temperature must be a number above 0, got {value!r}")
+        self._temperature = value
 
     # Strings and numbers of Python come out: nothing for torch.compile.
     @eager

@@ -1,5 +1,6 @@
 """The published weights in our terms: dimensions from tensors, names mapped, rows put into docTR's order."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from clip4str_doctr.tokenizer import MClipTokenizer, find_tokenizer_folder, load
 from clip4str_doctr.weight_card import WeightsError, WeightsNotFoundError, read_json
 
 __all__ = ["PublishedWeights", "find_checkpoint", "find_mclip", "published_name", "read_published"]
+
+logger = logging.getLogger(__name__)
 
 _ARCH = "clip4str_vn"
 _BRANCHES = ("visual_decoder", "cross_decoder")
@@ -119,8 +122,9 @@ def find_checkpoint(folder: Path) -> Path:
     found = sorted(folder.glob("clip4str/*.ckpt")) or sorted(folder.glob("*.ckpt"))
     if not found:
         raise WeightsNotFoundError(
-            f"{folder} holds no weights: expected config.json with model.safetensors (a converted folder), or "
-            "clip4str/*.ckpt with M_clip/ (the published layout, see pretrained/README.md)"
+            f"{folder} holds no weights: expected config.json with model.safetensors (a converted folder), or the "
+            "published layout: the recogniser as clip4str/ANY-NAME.ckpt and, beside clip4str/, M-CLIP's config.json "
+            "and tokenizer.json in M_clip/"
         )
     if len(found) > 1:
         raise WeightsError(f"{folder} holds several checkpoints: {[path.name for path in found]}; pass one of them")
@@ -186,6 +190,14 @@ def _believed(checkpoint: Checkpoint) -> dict[str, Any]:
             problems.append(f"{key} must be a {kind.__name__}, got {value!r}")
     if problems:
         raise WeightsError(f"{checkpoint.path}: hyper_parameters are not those of CLIP4STR: {'; '.join(problems)}")
+    charset_test = checkpoint.hyper_parameters.get("charset_test", believed["charset_train"])
+    if charset_test != believed["charset_train"]:
+        # PARSeq's code, which CLIP4STR's grew from, reduces answers to it where it scores, never where it reads.
+        logger.warning(
+            "%s: charset_test %r is not charset_train; answers are written in charset_train, so scores that were "
+            "taken over charset_test are of other strings",
+            *(checkpoint.path, charset_test),
+        )
     return believed
 
 

@@ -33,7 +33,16 @@ from clip4str_doctr.weight_card import (
     verify_files,
 )
 
-__all__ = ["empty_model", "fill", "is_weight_folder", "new_folder", "own_tensors", "read_folder", "write_folder"]
+__all__ = [
+    "check_target",
+    "empty_model",
+    "fill",
+    "is_weight_folder",
+    "new_folder",
+    "own_tensors",
+    "read_folder",
+    "write_folder",
+]
 
 
 def empty_model(config: ModelConfig) -> CLIP4STR:
@@ -151,11 +160,16 @@ def write_folder(
     model: may be empty; its config, parameter count and tokenizer are written. tensors: its state dict, possibly
     mapped from elsewhere. dtype: of stored floating point tensors, None keeps theirs.
     Raises FileExistsError for a non-empty folder that is not ours, unless `overwrite`, which replaces our files in it;
-    WeightsError for a model that could not be loaded again.
+    WeightsError for a model that could not be loaded again as it is.
     """
     tokenizer = getattr(model.text_tower, "tokenizer", None)
     if isinstance(model.text_tower, MClipTextTower) and not isinstance(tokenizer, MClipTokenizer):
         raise WeightsError("the model has no M-CLIP tokenizer, so it could not be loaded again; load it with one first")
+    if model.preserve_aspect_ratio:
+        raise WeightsError(
+            "the model reads letterboxed crops (preserve_aspect_ratio), which no weights folder records, so they would "
+            "be squashed; docTR's push_to_hf_hub and from_hub keep it"
+        )
     with new_folder(folder, overwrite) as partial:
         digests = {TENSOR_FILE: write_tensors(partial / TENSOR_FILE, tensors, dtype, advance)}
         (partial / CONFIG_FILE).write_text(_json(model_config_to_dict(model.config)), encoding="utf-8")
@@ -184,13 +198,8 @@ def _json(values: object) -> str:
     return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
 
 
-@contextmanager
-def new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder to write into, which becomes `folder` at the end, or nothing at all if an exception comes first.
-
-    Raises FileExistsError for a file, and for a non-empty folder that is not ours, unless `overwrite`.
-    """
-    folder = folder.absolute()
+def check_target(folder: Path, overwrite: bool) -> None:
+    """Raise FileExistsError for a file, and for a non-empty folder that is not ours, unless `overwrite`."""
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another folder for the weights")
     ours = is_weight_folder(folder) and (folder / CARD_FILE).is_file()
@@ -199,6 +208,16 @@ def new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
             f"{folder} holds files that are no weights of ours; choose an empty folder, or pass overwrite=True "
             "(--overwrite on the command line)"
         )
+
+
+@contextmanager
+def new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` at the end, or nothing at all if an exception comes first.
+
+    Raises FileExistsError as `check_target`.
+    """
+    folder = folder.absolute()
+    check_target(folder, overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A sibling, so that moving it is a rename within one file system.
     partial = folder.parent / f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"

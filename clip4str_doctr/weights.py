@@ -1,7 +1,7 @@
 """Loading and saving models: one door to the published checkpoint, our own folders, and the hub."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 
-from clip4str_doctr.checkpoint import is_state_dict, read_state_dict
 from clip4str_doctr.config import CrossModal, DecodeConfig
 from clip4str_doctr.lookup import embedded_folder, find_all, find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR
-from clip4str_doctr.modeling.text_tower import MClipTextTower, take_tokenizer
+from clip4str_doctr.modeling.text_tower import MClipTextTower
 from clip4str_doctr.postprocess import PostProcessor
 from clip4str_doctr.published import find_checkpoint, read_published
-from clip4str_doctr.tensor_file import compare_tensors
+from clip4str_doctr.state_dict import check_prefix, downloaded, holds_state_dict, is_web_address, load_state_dict
 from clip4str_doctr.tokenizer import find_tokenizer_folder, load_tokenizer
 from clip4str_doctr.weight_card import (
     NORMALIZATIONS,
@@ -89,9 +88,10 @@ def locate(path: str | Path) -> Path:
 
     Raises WeightsError for a web address, WeightsNotFoundError for a file that is not there.
     """
-    if str(path).startswith(("http://", "https://")):
+    if is_web_address(path):
         raise WeightsError(
-            f"web addresses are not loaded, got {path}; download the file and give its path, or {_HUB}..."
+            f"web addresses are loaded by a model's from_pretrained only, got {path}; download the file and give its "
+            f"path, or {_HUB}..."
         )
     place = _fetch(str(path)) if str(path).startswith(_HUB) else Path(path).expanduser()
     if not place.exists():
@@ -143,20 +143,37 @@ def _fetch(url: str) -> Path:
         ) from error
 
 
-def load_into(model: CLIP4STR, path: str | Path, **options: Any) -> None:
+def load_into(
+    model: CLIP4STR,
+    path: str | Path,
+    *,
+    ignore_keys: Sequence[str] | None = None,
+    hash_prefix: str | None = None,
+    **options: Any,
+) -> None:
     """Load weights into a model that exists; its parts take the dimensions found in the file.
 
-    path: as for `load_model`, or a file that `torch.save(model.state_dict(), path)` wrote from a model like this one,
-    as docTR's training script and `push_to_hf_hub` do; its tensors must fit, and it takes no options.
+    path: as for `load_model`; or a file with the state dict of a model like this one, by torch.save, as docTR's
+    training script and `push_to_hf_hub` write it, or in the safetensors format; its tensors must fit, and it takes no
+    options. Or the http(s) address of a file, which docTR downloads once into its cache (DOCTR_CACHE_DIR).
 
-    options: those of `load_model`. The model keeps its device, its training mode and its kind of confidence, and is
-    unchanged if loading fails; its parameters are new objects, so make optimizers afterwards.
+    ignore_keys: docTR's: entries of a state dict that are neither taken nor missed. hash_prefix: docTR's: what the
+    SHA-256 of a file begins with. options: those of `load_model`.
+    The model keeps its device, its training mode and its kind of confidence, and is unchanged if loading fails; where
+    parts are replaced, parameters are new objects, so make optimizers afterwards.
     Raises as `load_model`, and ValueError for weights of another architecture.
     """
-    place = Path(path).expanduser()
-    if not str(path).startswith(_HUB) and is_state_dict(place):
-        _load_state_dict(model, place, options)
+    if is_web_address(path):
+        path = downloaded(str(path), hash_prefix)
+    elif hash_prefix is not None:
+        check_prefix(Path(path).expanduser(), hash_prefix)
+    if not str(path).startswith(_HUB) and holds_state_dict(place := Path(path).expanduser()):
+        if options:
+            raise ValueError(f"{path} holds a model's state dict, which takes no options, got {sorted(options)}")
+        load_state_dict(model, place, frozenset(ignore_keys or ()))
         return
+    if ignore_keys:
+        raise ValueError(f"ignore_keys is for state dicts, and {path} holds a whole model; leave it out")
     loaded = load_model(path, **options)
     if loaded.config.arch != model.config.arch:
         raise ValueError(
@@ -171,23 +188,8 @@ def load_into(model: CLIP4STR, path: str | Path, **options: Any) -> None:
     model.config = loaded.config
     model.charset = loaded.charset
     model.certain_from = loaded.certain_from
+    model.preserve_aspect_ratio = loaded.preserve_aspect_ratio
     model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence, loaded.postprocessor.temperature)
-
-
-def _load_state_dict(model: CLIP4STR, path: Path, options: Mapping[str, Any]) -> None:
-    if options:
-        raise ValueError(f"{path} holds a model's state dict, which takes no options, got {sorted(options)}")
-    stored = read_state_dict(path)
-    # A tokenizer may come along or not. It is read first, so that a bad one leaves the model as it was.
-    tokenizer = take_tokenizer(stored, "text_tower.", path) if isinstance(model.text_tower, MClipTextTower) else None
-    if problems := compare_tensors(own_tensors(model), stored):
-        raise WeightsError(
-            f"{path} is no state dict of this model ({len(problems)} problems); build {model.config.arch} with the "
-            "vocab and input_shape that it was saved from:\n  " + "\n  ".join(problems[:20])
-        )
-    model.load_state_dict(stored)
-    if tokenizer is not None and isinstance(model.text_tower, MClipTextTower):
-        model.text_tower.tokenizer = tokenizer
 
 
 def save_model(

@@ -9,11 +9,12 @@ given; a crop whose whole answer is as good as certain is not cut at all.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from clip4str_doctr.postprocess import Confidence
 from clip4str_doctr.preprocess import to_uint8
 
 __all__ = ["WIDE_FROM", "confidence_kind", "cut_at_gaps", "read_at_gaps"]
@@ -32,7 +33,7 @@ def read_at_gaps(
     crops: Sequence[Crop],
     answers: Sequence[Answer],
     read: Callable[[list[Crop]], Sequence[Answer]],
-    kind: str,
+    kind: Confidence,
     *,
     wide_from: float = WIDE_FROM,
 ) -> list[Answer]:
@@ -55,13 +56,14 @@ def read_at_gaps(
     return better
 
 
-def confidence_kind(model: Any) -> str:
+def confidence_kind(model: Any) -> Confidence:
     """Of what kind a model's confidences are, as in `PostProcessor`."""
     # A model of another package may come with docTR's own postprocessor, whose confidence is a mean.
-    return getattr(model.postprocessor, "confidence", "mean")
+    kind: Any = getattr(model.postprocessor, "confidence", None)
+    return kind if kind in get_args(Confidence) else "mean"
 
 
-def _join(words: Sequence[Answer], kind: str) -> Answer:
+def _join(words: Sequence[Answer], kind: Confidence) -> Answer:
     text, confidences = "".join(word for word, _ in words), [confidence for _, confidence in words]
     if kind == "product":
         return text, math.prod(confidences)
@@ -70,7 +72,7 @@ def _join(words: Sequence[Answer], kind: str) -> Answer:
     return text, sum(len(word) * confidence for word, confidence in words) / max(len(text), 1)
 
 
-def _certainty(words: Sequence[Answer], kind: str) -> float:
+def _certainty(words: Sequence[Answer], kind: Confidence) -> float:
     """What answers of unlike lengths are compared by: a product of more factors is smaller, so its mean factor."""
     text, confidence = _join(words, kind)
     return float(confidence ** (1 / (len(text) + len(words)))) if kind == "product" else confidence

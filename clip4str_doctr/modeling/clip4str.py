@@ -36,6 +36,8 @@ class CLIP4STR(nn.Module):
     visual_decoder, cross_decoder: `Decoder`s of width d. config: what the parts were built from.
     certain_from: of what certainty on (`decoding.draft_certainty`, 0..1) a word is left at the visual branch's draft
     where `config.decode.cross_modal` is "auto"; belongs to the weights, whose card may bring it.
+    preserve_aspect_ratio: whether `recognition_predictor` letterboxes crops as docTR does, instead of squashing them:
+    for weights that docTR's training script made. Our weights folders cannot record it.
     decoding: "fast" (default), or "plain": the algorithm as it is written down, several times slower, to compare with.
 
     docTR's contract: `cfg`, `vocab`, `max_length`, `postprocessor`, `feat_extractor`, `exportable`, `forward`,
@@ -59,6 +61,7 @@ class CLIP4STR(nn.Module):
         self.charset = Charset(config.symbols)
         self.postprocessor = PostProcessor(config.symbols)
         self.certain_from = CERTAIN_FROM
+        self.preserve_aspect_ratio = False
         self.decoding: Literal["fast", "plain"] = "fast"
         self._exportable = False
         self._resizing_told = False
@@ -66,22 +69,25 @@ class CLIP4STR(nn.Module):
     @property
     def cfg(self) -> dict[str, Any]:
         """docTR's description of the model: mean, std, input_shape (C, H, W), vocab, arch; and what else its answers
-        hang on besides the weights: decode (`DecodeConfig` as a dict), temperature, certain_from."""
+        hang on besides the weights: preserve_aspect_ratio, decode (`DecodeConfig` as a dict), confidence, temperature,
+        certain_from."""
         return {
             "mean": self.config.preprocess.mean,
             "std": self.config.preprocess.std,
             "input_shape": (3, *self.config.image_tower.image_size),
             "vocab": self.vocab,
             "arch": self.config.arch,
+            "preserve_aspect_ratio": self.preserve_aspect_ratio,
             "decode": asdict(self.config.decode),
+            "confidence": self.postprocessor.confidence,
             "temperature": self.postprocessor.temperature,
             "certain_from": self.certain_from,
         }
 
     @cfg.setter
     def cfg(self, cfg: Mapping[str, Any]) -> None:
-        """What docTR's `from_hub` assigns: the repository's config.json. What it has of mean, std, decode, temperature
-        and certain_from is taken over.
+        """What docTR's `from_hub` assigns: the repository's config.json. What it has of mean, std,
+        preserve_aspect_ratio, decode, confidence, temperature and certain_from is taken over.
 
         Raises ValueError if its vocab, input_shape or longest answer are not the model's own, or a value is none.
         """
@@ -97,9 +103,14 @@ class CLIP4STR(nn.Module):
         certain_from = cfg.get("certain_from", self.certain_from)
         if not isinstance(certain_from, int | float) or not 0 < certain_from <= 1:
             raise ValueError(f"cfg['certain_from'] must be a number above 0, 1 at most, got {certain_from!r}")
+        letterbox = cfg.get("preserve_aspect_ratio", self.preserve_aspect_ratio)
+        if not isinstance(letterbox, bool):
+            raise ValueError(f"cfg['preserve_aspect_ratio'] must be True or False, got {letterbox!r}")
+        confidence = cfg.get("confidence", self.postprocessor.confidence)
         temperature = cfg.get("temperature", self.postprocessor.temperature)
-        self.postprocessor = PostProcessor(self.vocab, self.postprocessor.confidence, temperature)
+        self.postprocessor = PostProcessor(self.vocab, confidence, temperature)
         self.certain_from = certain_from
+        self.preserve_aspect_ratio = letterbox
         self.config = replace(self.config, preprocess=preprocess, decode=decode)
 
     @property
@@ -215,7 +226,8 @@ class CLIP4STR(nn.Module):
         """Load weights in place: a published .ckpt or `pretrained/` folder, our folder, or `hf://owner/repo`.
 
         Or a state dict of a model like this one, as `torch.save(model.state_dict(), path)` in docTR's training script
-        writes it. kwargs: those of `clip4str_doctr.load_model`. The parts take the dimensions found in the file.
+        writes it; or the http(s) address of a file. kwargs: docTR's `ignore_keys` and `hash_prefix`, and those of
+        `clip4str_doctr.load_model`; see `weights.load_into`. The parts take the dimensions found in the file.
         """
         from clip4str_doctr.weights import load_into
 

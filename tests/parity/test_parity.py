@@ -18,7 +18,10 @@ from clip4str_doctr import CLIP4STR, load_model
 from clip4str_doctr.decoding import Reading
 from clip4str_doctr.preprocess import Preprocess, resize_crop
 
-LOGIT_TOLERANCE = 2e-4
+# The README says 1e-5: with AVX-512 the largest difference is 7.4e-6 in logits, 2.9e-6 in tokens and 1.6e-6 in
+# confidences. Other CPUs add in other orders, so a few times as much is allowed; mistakes are larger by far.
+LOGIT_TOLERANCE = 5e-5
+TOKEN_TOLERANCE = CONFIDENCE_TOLERANCE = 2e-5
 MODES = [(decode_ar, refine_iters) for decode_ar in (True, False) for refine_iters in (0, 1, 2)]
 
 
@@ -81,7 +84,7 @@ def test_image_tokens(golden: Golden) -> None:
                 tokens = golden.model.image_tower(golden.pixels[name])[0, :, :8].numpy()
             worst, compared = max(worst, float(np.abs(tokens - expected).max())), compared + 1
     print(f"image tokens: max difference {worst:.2e} over {compared} images")
-    assert compared and worst < 1e-4
+    assert compared and worst < TOKEN_TOLERANCE
 
 
 def captions_of(record: dict[str, Any], mode: str) -> Iterator[tuple[str, list[int]]]:
@@ -109,7 +112,7 @@ def test_captions_and_text_tokens(golden: Golden, mode: str) -> None:
                 assert not pad.any()
                 worst, compared = max(worst, float(np.abs(tokens[0, :, :8].numpy() - expected).max())), compared + 1
     print(f"text tokens ({mode}): max difference {worst:.2e} over {compared} captions")
-    assert compared and worst < 1e-4
+    assert compared and worst < TOKEN_TOLERANCE
 
 
 @pytest.mark.parametrize("mode", ["ar", "nar"])
@@ -139,7 +142,7 @@ def test_strings_and_confidences(golden: Golden, decode_ar: bool, refine_iters: 
             assert text == record["runs"][run][branch]["string"], f"{name} {branch}"
             worst = max(worst, abs(confidence - record["runs"][run][branch]["confidence"]))
     print(f"confidences ({run}): max difference {worst:.2e} over {len(golden.images)} images")
-    assert worst < 1e-4
+    assert worst < CONFIDENCE_TOLERANCE
 
 
 @pytest.mark.parametrize(("decode_ar", "refine_iters"), MODES)
@@ -157,9 +160,9 @@ def test_batch_mates_change_nothing(golden: Golden, decode_ar: bool, refine_iter
                 for row, name in enumerate(batch):
                     ((text, confidence),) = alone[name]["preds"]
                     assert out["preds"][row][0] == text, name
-                    assert out["preds"][row][1] == pytest.approx(confidence, abs=1e-5), name
+                    assert out["preds"][row][1] == pytest.approx(confidence, abs=CONFIDENCE_TOLERANCE), name
                     own = alone[name]["out_map"][0]
                     worst = max(worst, float((out["out_map"][row, : len(own)] - own).abs().max()))
     print(f"batches of 5 and 32 (ar={decode_ar}, refine={refine_iters}): max logit difference {worst:.2e}")
-    # The design's bound for a batch that hides caption padding and keeps each row's own draft length.
-    assert worst < 5e-5
+    # Below 1e-5 in the design, for a batch that hides caption padding and keeps each row's own draft length.
+    assert worst < LOGIT_TOLERANCE

@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import sys
-import time
 import warnings
 from types import ModuleType
 from typing import Any
@@ -21,7 +20,18 @@ crops = [np.full((40, 200, 3), 200, np.uint8), np.zeros((1, 1, 3), np.uint8)]
 for pretrained in (True, False):
     preds = recognition_predictor("clip4str_vn_tiny", pretrained=pretrained)(crops)
     assert len(preds) == 2 and all(isinstance(text, str) and 0 <= conf <= 1 for text, conf in preds), preds
+left = [finder for finder in sys.meta_path if type(finder).__module__.startswith("clip4str_doctr")]
+assert not left, left
 print("fine")
+"""
+
+# Run with torch's own autoload switched off, so that the hook is called here for the first time.
+FIRST_CALL = """
+import sys, torch
+before = set(sys.modules)
+from clip4str_doctr._autoload import autoload
+autoload()
+print(*sorted(set(sys.modules) - before), len([one for one in sys.meta_path if type(one).__name__ == "_ZooFinder"]))
 """
 
 EXPLICIT = """
@@ -44,6 +54,12 @@ print("fine")
 def test_fresh_process_with_nothing_of_ours_imported(run_python: Any) -> None:
     done = run_python("-W", "error::RuntimeWarning", "-c", FRESH)
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_the_first_call_imports_nothing_but_the_hook(run_python: Any) -> None:
+    """What keeps it within 2 ms, and can be told on any machine: torch's import has brought all else that it needs."""
+    done = run_python("-c", FIRST_CALL, TORCH_DEVICE_BACKEND_AUTOLOAD="0")
+    assert done.stdout == "clip4str_doctr clip4str_doctr._autoload 1\n", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("switch", ["TORCH_DEVICE_BACKEND_AUTOLOAD", "CLIP4STR_DOCTR_AUTOLOAD"])
@@ -115,14 +131,9 @@ def finders() -> int:
 
 
 def test_one_finder_however_often_it_is_called(without_zoo: pytest.MonkeyPatch) -> None:
-    seconds = []
     for _ in range(5):
-        started = time.perf_counter()
         _autoload.autoload()
-        seconds.append(time.perf_counter() - started)
         assert finders() == 1
-    # The machine may be busy; the quickest call counts.
-    assert min(seconds) < 2e-3
 
 
 def test_opt_out_installs_nothing(without_zoo: pytest.MonkeyPatch) -> None:

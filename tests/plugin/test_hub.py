@@ -29,6 +29,8 @@ PRESETS[config.arch] = config
 model = from_hub("someone/clip4str-vn")
 predictor = recognition_predictor(model)
 assert predictor.model is model and not model.training
+assert predictor.pre_processor.resize.preserve_aspect_ratio and predictor.pre_processor.normalize.mean[0] == 0.694
+assert model.postprocessor.confidence == "min"
 torch.save(model.state_dict(), sys.argv[1])
 print(json.dumps(model.cfg))
 """
@@ -79,6 +81,9 @@ def test_from_hub_round_trip(arch: str, hub: tuple[str, Path], run_python: Any, 
         model = clip4str_doctr.load_model(CHECKPOINT, tokenizer=M_CLIP)
     else:
         model = clip4str_doctr.clip4str_vn_tiny(pretrained=True)
+    model.postprocessor.confidence = "min"
+    # As of weights that docTR's training script made.
+    model.cfg = {"mean": (0.694, 0.695, 0.693), "std": (0.299, 0.296, 0.301), "preserve_aspect_ratio": True}
     _save_model_and_config_for_hf_hub(model, str(folder), arch=arch, task="recognition")
     (tmp_path / "read.py").write_text(READ)
     (tmp_path / "preset.json").write_text(json.dumps(model_config_to_dict(model.config)), encoding="utf-8")

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -18,15 +19,18 @@ from doctr.models import recognition_predictor
 from doctr.models.factory import hub
 from doctr.models.kie_predictor import KIEPredictor
 from doctr.models.predictor import OCRPredictor
-from doctr.models.recognition import zoo
+from doctr.models.recognition import crnn_mobilenet_v3_small, zoo
+from doctr.transforms import Resize
 from doctr.utils.geometry import extract_crops
 from golden_weights import GOLDEN
 from PIL import Image
+from torchvision.transforms import Normalize
 
 import clip4str_doctr
 from clip4str_doctr import plugin
 from clip4str_doctr.config import PreprocessConfig
 from clip4str_doctr.detection import any_detector
+from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.preprocess import Preprocess
 
 # Left, top, right, bottom, score of two words on a page.
@@ -69,11 +73,34 @@ def test_only_our_names_and_models_are_taken_over() -> None:
 
 
 def test_predictor_squashes_and_normalises_as_the_weights_ask(model: Any, crops: Any) -> None:
-    predictor = recognition_predictor(model, batch_size=2, symmetric_pad=True, preserve_aspect_ratio=True)
+    predictor = recognition_predictor(model, batch_size=2, symmetric_pad=True, preserve_aspect_ratio=False)
     batches = predictor.pre_processor(crops)
     assert [len(batch) for batch in batches] == [2, 2, 1]
     expected = Preprocess((32, 128), model.config.preprocess)(crops)
     assert torch.equal(torch.cat(batches), expected)
+
+
+@pytest.mark.parametrize("symmetric_pad", [False, True])
+def test_predictor_letterboxes_as_doctrs_training_script_does(symmetric_pad: bool, model: CLIP4STR, crops: Any) -> None:
+    """Where asked to, or where the model's cfg says so, which travels with it."""
+    mean, std = (0.694, 0.695, 0.693), (0.299, 0.296, 0.301)
+    resize = Resize((32, 128), preserve_aspect_ratio=True, symmetric_pad=symmetric_pad)
+    tensors = [torch.from_numpy(crop).permute(2, 0, 1) for crop in crops]
+    # docTR 1.1 resizes samples, 1.0 tensors.
+    sample = getattr(import_module("doctr.utils"), "Sample", None)
+    boxed = [resize(one) if sample is None else resize(sample(image=one)).image for one in tensors]
+    expected = Normalize(mean, std)(torch.stack(boxed) / 255)
+    options = {"batch_size": 2, "symmetric_pad": symmetric_pad}
+    given = recognition_predictor(model, mean=mean, std=std, preserve_aspect_ratio=True, **options)
+    own = copy.deepcopy(model)
+    own.cfg = {"mean": mean, "std": std, "preserve_aspect_ratio": True}
+    with pytest.raises(ValueError, match="preserve_aspect_ratio'] must be True or False, got 1"):
+        own.cfg = {"preserve_aspect_ratio": 1}
+    for predictor in (given, recognition_predictor(own, **options)):
+        torch.testing.assert_close(torch.cat(predictor.pre_processor(crops)), expected)
+        assert len(predictor(crops)) == len(crops)
+    squashed = recognition_predictor(own, preserve_aspect_ratio=False, **options)
+    assert isinstance(squashed.pre_processor, plugin.CropPreProcessor)
 
 
 def test_predictor_answers_as_the_model_does(model: Any, crops: Any) -> None:
@@ -219,21 +246,64 @@ def test_whitelist_reaches_every_symbol_that_is_written(model: Any, crops: Any, 
     assert predictor(crops) == free
 
 
-def test_another_package_can_add_its_own(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+class Theirs(torch.nn.Module):
+    """A recogniser of another package, as small as can be."""
+
+    def __init__(self, **cfg: Any) -> None:
+        super().__init__()
+        self.cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "input_shape": (3, 16, 64), "vocab": "ab", **cfg}
+        self.scale = torch.nn.Parameter(torch.ones(1))
+        self.postprocessor = None
+
+    def forward(self, x: torch.Tensor, return_preds: bool = False) -> dict[str, Any]:
+        return {"preds": [("a", 1.0)] * len(x)}
+
+
+@pytest.fixture
+def their_factories(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The entry points "theirs", "their_crnn", a model of docTR's own class, and "parseq", a name of docTR's."""
     module = ModuleType("their_package")
-    vars(module)["factory"] = lambda pretrained: model
+    vars(module)["theirs"] = lambda pretrained=False: Theirs()
+    vars(module)["their_crnn"] = lambda pretrained=False: crnn_mobilenet_v3_small(pretrained_backbone=False)
     monkeypatch.setitem(sys.modules, "their_package", module)
-    theirs = [EntryPoint(name, "their_package:factory", plugin.FACTORY_GROUP) for name in ("theirs", "parseq")]
+    values = {"theirs": "theirs", "their_crnn": "their_crnn", "parseq": "theirs"}
+    theirs = [EntryPoint(name, f"their_package:{one}", plugin.FACTORY_GROUP) for name, one in values.items()]
     everyone = (*entry_points(group=plugin.FACTORY_GROUP), *theirs)
     monkeypatch.setattr(plugin, "entry_points", lambda group: everyone)
+    plugin.register()
+    yield
+    for name in {"theirs", "their_crnn"} & set(zoo.ARCHS):
+        zoo.ARCHS.remove(name)
+        delattr(zoo.recognition, name)
+        delattr(doctr.models, name)
+        del plugin._ours[name]
+
+
+def is_squashed(arch: Any, **options: Any) -> bool:
+    return isinstance(recognition_predictor(arch, **options).pre_processor, plugin.CropPreProcessor)
+
+
+def test_another_package_can_add_its_own(their_factories: None, crops: Any) -> None:
     stock = doctr.models.parseq
-    try:
-        plugin.register()
-        assert recognition_predictor("theirs", pretrained=True).model is model
-        assert zoo.recognition.parseq is doctr.models.parseq is stock and zoo.ARCHS.count("parseq") == 1
-    finally:
-        zoo.ARCHS.remove("theirs")
-        del zoo.recognition.theirs, doctr.models.theirs, plugin._ours["theirs"]
+    assert zoo.recognition.parseq is doctr.models.parseq is stock and zoo.ARCHS.count("parseq") == 1
+    assert stock.__module__.startswith("doctr.")
+    predictor = recognition_predictor("theirs", pretrained=True)
+    assert isinstance(predictor.model, Theirs) and predictor.pre_processor(crops)[0].shape == (5, 3, 16, 64)
+
+
+def test_models_of_other_packages_are_known_as_their_names_are(their_factories: None, crops: Any) -> None:
+    for name in ("theirs", "their_crnn"):
+        made = zoo.recognition.__dict__[name](pretrained=True)
+        copies = copy.deepcopy(made), pickle.loads(pickle.dumps(made)), torch.compile(made, backend="eager")
+        assert all(is_squashed(model) for model in (made, *copies))
+    # Built by hand, a model may say itself what it is.
+    by_hand = Theirs(arch="theirs")
+    for model in (by_hand, torch.compile(by_hand, backend="eager")):
+        assert is_squashed(model) and len(recognition_predictor(model)(crops)) == len(crops)
+    with pytest.raises(ValueError, match="unknown architecture"):
+        recognition_predictor(Theirs(arch="nobody's"))
+    # Models of docTR's class that docTR made stay docTR's.
+    assert not is_squashed(crnn_mobilenet_v3_small(pretrained_backbone=False))
 
 
 def test_a_doctr_that_is_built_otherwise_is_left_alone() -> None:

@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from clip4str_doctr import cli
 from clip4str_doctr.benchmark.wide_crops import KINDS, lost_symbols, measure, samples
 from clip4str_doctr.detection import any_detector
 from clip4str_doctr.modeling.clip4str import CLIP4STR
-from clip4str_doctr.wide_crops import WIDE_FROM, cut_at_gaps
+from clip4str_doctr.wide_crops import WIDE_FROM, confidence_kind, cut_at_gaps
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -122,6 +123,13 @@ def test_the_more_certain_answer_counts(kind: Any, model: CLIP4STR, phrases: lis
         assert len(pieces) > 1 and text == expected[0] and confidence == pytest.approx(expected[1], abs=1e-4)
         chosen.add(text == together)
     assert True in chosen
+
+
+def test_confidences_of_other_packages_are_means_unless_they_say_a_kind_of_ours() -> None:
+    kinds = {"min": "min", "median": "mean", 0.5: "mean"}
+    for confidence, kind in kinds.items():
+        assert confidence_kind(SimpleNamespace(postprocessor=SimpleNamespace(confidence=confidence))) == kind
+    assert confidence_kind(SimpleNamespace(postprocessor=None)) == "mean"
 
 
 def test_pages_take_the_switch_from_their_recogniser(model: CLIP4STR, phrases: list[Any]) -> None:

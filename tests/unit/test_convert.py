@@ -109,6 +109,14 @@ def test_bad_input_leaves_nothing_behind(tmp_path: Path) -> None:
         convert_checkpoint(CHECKPOINT, M_CLIP, tmp_path, progress=False)
 
 
+def test_a_taken_target_is_told_before_the_checkpoint_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.txt").touch()
+    monkeypatch.setattr("clip4str_doctr.convert.read_published", lambda *_: pytest.fail("2.6 GB were read for nothing"))
+    for target, message in ((tmp_path, "holds files that are no weights"), (tmp_path / "mine.txt", "is a file")):
+        with pytest.raises(FileExistsError, match=message):
+            convert_checkpoint(CHECKPOINT, M_CLIP, target, progress=False)
+
+
 def test_the_converted_folder_stands_alone(tmp_path: Path) -> None:
     (tmp_path / "download").mkdir()
     copy = tmp_path / "download" / "copy.ckpt"

@@ -15,7 +15,7 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 
 # From the ground up: a room may import, when it is imported itself, from its own floor and those before it.
 FLOORS = (
-    ("atomic", "charset", "eager", "weight_state"),
+    ("atomic", "charset", "eager", "file_types", "weight_state"),
     ("config",),
     (
         "preprocess",
@@ -30,7 +30,7 @@ FLOORS = (
     ("fast_decoding", "ink", "gaps", "long_pages"),
     ("lines", "finders"),
     ("wide_crops", "modeling"),
-    ("checkpoint", "lookup", "published", "tensor_file", "weight_folder", "weights"),
+    ("checkpoint", "lookup", "published", "state_dict", "tensor_file", "weight_folder", "weights"),
     ("convert", "factories", "plugin", "predictor", "detection"),
     ("pages",),
     ("training",),
@@ -41,8 +41,8 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 # External packages that only some rooms may know at all.
 KNOWN_ONLY_TO = {
-    # Training teaches docTR's PARSeq, too, to compare with.
-    "doctr": {"plugin", "predictor", "detection", "pages", "training", "benchmark"},
+    # State dicts are downloaded as docTR does; training teaches docTR's PARSeq, too, to compare with.
+    "doctr": {"plugin", "predictor", "detection", "state_dict", "pages", "training", "benchmark"},
     "rapidocr": {"finders"},
     "onnxruntime": {"finders", "benchmark"},
     "onnx": {"benchmark"},

@@ -39,6 +39,10 @@ def test_a_word_without_end_counts_every_row() -> None:
 def test_an_unknown_confidence_is_refused() -> None:
     with pytest.raises(ValueError, match="confidence must be one of"):
         PostProcessor("ab", "median")  # type: ignore[arg-type]
+    postprocessor = PostProcessor("ab", "min")
+    with pytest.raises(ValueError, match="confidence must be one of .* got 'prodct'"):
+        postprocessor.confidence = "prodct"  # type: ignore[assignment]
+    assert postprocessor.confidence == "min"
 
 
 @pytest.mark.parametrize("confidence", ["product", "min", "mean"])
@@ -63,3 +67,5 @@ def test_temperature_leaves_strings_where_logits_hardly_differ() -> None:
 def test_an_impossible_temperature_is_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature must be a number above 0"):
         PostProcessor("ab", temperature=temperature)
+    with pytest.raises(ValueError, match="temperature must be a number above 0"):
+        PostProcessor("ab").temperature = temperature

@@ -51,6 +51,16 @@ def test_a_converted_folder_carries_its_tokenizer(tmp_path: Path, golden: CLIP4S
         load_model(tmp_path / "saved")
 
 
+def test_letterboxed_models_are_refused(tmp_path: Path, micro_folder: Path) -> None:
+    model = load_model(micro_folder)
+    model.cfg = {"preserve_aspect_ratio": True}
+    with pytest.raises(WeightsError, match="reads letterboxed crops .* no weights folder records"):
+        save_model(model, tmp_path / "saved", {})
+    assert not list(tmp_path.iterdir())
+    model.from_pretrained(micro_folder)
+    assert not model.cfg["preserve_aspect_ratio"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_narrow_storage_loads_as_float32(tmp_path: Path, micro_folder: Path, dtype: torch.dtype) -> None:
     model = load_model(micro_folder)

@@ -222,6 +222,18 @@ def test_hyper_parameters_that_do_not_fit(tmp_path: Path, changes: dict[str, Any
         load_model(path, tokenizer=M_CLIP)
 
 
+def test_another_charset_test_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    same = load_model(CHECKPOINT)
+    assert not caplog.records
+    path = edited(tmp_path, lambda content: content["hyper_parameters"].update(charset_test="abc"))
+    assert same_weights(load_model(path, tokenizer=M_CLIP), same)
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert f"{path}: charset_test 'abc' is not charset_train" in told
+    caplog.clear()
+    load_model(edited(tmp_path, lambda content: content["hyper_parameters"].pop("charset_test")), tokenizer=M_CLIP)
+    assert not caplog.records
+
+
 # Files that are no checkpoint
 
 
@@ -479,5 +491,8 @@ def test_hub_failures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_places_without_weights(tmp_path: Path) -> None:
     with pytest.raises(WeightsNotFoundError, match="does not exist; give a .ckpt file, a weights folder, or hf://"):
         load_model(tmp_path / "nowhere")
-    with pytest.raises(WeightsNotFoundError, match="holds no weights: expected config.json with model.safetensors"):
+    expected = "holds no weights: expected config.json with model.safetensors"
+    with pytest.raises(WeightsNotFoundError, match=expected) as caught:
         load_model(tmp_path)
+    # Whoever has the wheel only has no README of ours to be sent to.
+    assert "clip4str/ANY-NAME.ckpt" in str(caught.value) and "README" not in str(caught.value)

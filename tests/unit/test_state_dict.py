@@ -1,0 +1,198 @@
+"""State dicts from files and web addresses into a model that exists, by docTR's `from_pretrained(path_or_url, ...)`."""
+
+import copy
+import functools
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden_weights import CHECKPOINT, M_CLIP, out_map, same_weights
+from safetensors.torch import save_file
+
+from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
+from clip4str_doctr.weight_card import sha256_of
+from clip4str_doctr.weights import WeightsError, WeightsNotFoundError, load_model
+
+
+@pytest.fixture(scope="module")
+def micro(micro_folder: Path) -> CLIP4STR:
+    return load_model(micro_folder)
+
+
+@pytest.fixture(scope="module")
+def golden() -> CLIP4STR:
+    return load_model(CHECKPOINT)
+
+
+def changed(model: CLIP4STR) -> CLIP4STR:
+    """A model like it, of which no weight is the same."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 1
+    return other
+
+
+# Web addresses
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DOCTR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "*")
+    return tmp_path / "cache" / "models"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """(address, folder, paths asked for): a folder of files, served on this machine."""
+    folder = tmp_path / "site"
+    (folder / "other").mkdir(parents=True)
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            asked.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", folder, asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_state_dict_by_its_address(site: Any, cache: Path, micro: CLIP4STR) -> None:
+    address, folder, asked = site
+    torch.save(micro.state_dict(), folder / "pytorch_model.bin")
+    other = changed(micro)
+    # docTR's cache would take this one for the first, by its name.
+    torch.save(other.state_dict(), folder / "other" / "pytorch_model.bin")
+    save_file(micro.state_dict(), folder / "model.safetensors")
+    for path, wanted in (
+        ("pytorch_model.bin", micro),
+        ("other/pytorch_model.bin", other),
+        ("model.safetensors?download=true", micro),
+        ("pytorch_model.bin", micro),
+    ):
+        model = changed(other)
+        model.from_pretrained(f"{address}/{path}")
+        assert same_weights(model, wanted)
+    assert len(asked) == 3, "the second time it lies in the cache"
+
+
+def test_a_published_checkpoint_by_its_address(site: Any, cache: Path, golden: CLIP4STR) -> None:
+    address, folder, _ = site
+    (folder / "large.ckpt").symlink_to(CHECKPOINT)
+    model = changed(golden)
+    model.from_pretrained(f"{address}/large.ckpt", tokenizer=M_CLIP, refine_iters=0)
+    assert same_weights(model, golden) and model.config.decode.refine_iters == 0
+
+
+def test_the_hash_of_a_download(site: Any, cache: Path, micro: CLIP4STR) -> None:
+    address, folder, asked = site
+    torch.save(micro.state_dict(), folder / "model.pt")
+    model = changed(micro)
+    with pytest.raises(WeightsError, match=f"{address}/model.pt is not the file that was expected: .*hash"):
+        model.from_pretrained(f"{address}/model.pt", hash_prefix="00000000")
+    assert not list(cache.iterdir())
+    sha256 = sha256_of(folder / "model.pt")
+    for _ in range(2):
+        model.from_pretrained(f"{address}/model.pt", hash_prefix=sha256[:8])
+    assert same_weights(model, micro) and len(asked) == 2
+
+
+@pytest.mark.parametrize("kind", ["nothing", "web page", "half of it", "half of a safetensors file"])
+def test_what_cannot_be_downloaded_is_not_kept(kind: str, site: Any, cache: Path, micro: CLIP4STR) -> None:
+    """docTR leaves an empty file in its cache where there is nothing, and takes it for the weights from then on."""
+    address, folder, _ = site
+    file = folder / "model.pt"
+    if kind == "web page":
+        file.write_text("<!DOCTYPE html><html>Please log in")
+    elif kind != "nothing":
+        if kind == "half of it":
+            torch.save(micro.state_dict(), file)
+        else:
+            save_file(micro.state_dict(), file)
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    model = changed(micro)
+    before = copy.deepcopy(model)
+    error, message = {
+        "nothing": (WeightsNotFoundError, f"cannot get {address}/model.pt .*404"),
+        "web page": (WeightsError, "got a web page"),
+        "half of it": (WeightsError, "is cut short or damaged"),
+        "half of a safetensors file": (WeightsError, "or a part of one"),
+    }[kind]
+    with pytest.raises(error, match=message):
+        model.from_pretrained(f"{address}/model.pt")
+    assert same_weights(model, before) and not list(cache.iterdir())
+    torch.save(micro.state_dict(), file)
+    model.from_pretrained(f"{address}/model.pt")
+    assert same_weights(model, micro)
+
+
+# Files
+
+
+def test_the_hash_of_a_file(tmp_path: Path, micro: CLIP4STR, micro_folder: Path) -> None:
+    torch.save(micro.state_dict(), tmp_path / "model.pt")
+    model = changed(micro)
+    with pytest.raises(WeightsError, match="must have a SHA-256 that begins with 0123, got"):
+        model.from_pretrained(tmp_path / "model.pt", hash_prefix="0123")
+    with pytest.raises(WeightsNotFoundError, match="is no file, so it has no SHA-256; leave hash_prefix='0123' out"):
+        model.from_pretrained(micro_folder, hash_prefix="0123")
+    model.from_pretrained(tmp_path / "model.pt", hash_prefix=sha256_of(tmp_path / "model.pt")[:8])
+    assert same_weights(model, micro)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_ignored_keys_are_neither_taken_nor_missed(suffix: str, tmp_path: Path, micro: CLIP4STR) -> None:
+    names = ["visual_decoder.head.weight", "visual_decoder.head.bias", "cross_decoder.head.bias"]
+    stored = micro.state_dict()
+    # Of another shape, unknown to the model, and not there at all.
+    stored[names[0]], stored["surprise"] = torch.zeros(3, 3), torch.zeros(1)
+    del stored[names[2]]
+    file = tmp_path / f"model.{suffix}"
+    (torch.save if suffix == "pt" else save_file)(stored, file)
+    model = changed(micro)
+    before = copy.deepcopy(model)
+    with pytest.raises(WeightsError, match=r"\(1 problems\).*\n  unexpected: surprise"):
+        model.from_pretrained(file, ignore_keys=names)
+    assert same_weights(model, before)
+    model.from_pretrained(file, ignore_keys=[*names, "surprise", "nowhere"])
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, (before if name in names else micro).state_dict()[name]), name
+
+
+def test_ignored_keys_are_for_state_dicts(micro: CLIP4STR, micro_folder: Path) -> None:
+    with pytest.raises(ValueError, match="ignore_keys is for state dicts, and .* holds a whole model; leave it out"):
+        changed(micro).from_pretrained(micro_folder, ignore_keys=["a"])
+
+
+@pytest.mark.parametrize("source", ["micro", "golden"])
+def test_a_model_built_for_another_size_takes_the_architectures(
+    source: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """docTR's `evaluate.py --resume` builds every model for 32 x 128 pixels, or H x 4H by --input_size."""
+    model: CLIP4STR = request.getfixturevalue(source)
+    torch.save(model.state_dict(), tmp_path / "run.pt")
+    size = (64, 256) if source == "micro" else (32, 128)
+    config = replace(model.config, image_tower=replace(model.config.image_tower, image_size=size))
+    resumed = build_model(config).eval()
+    resumed.from_pretrained(str(tmp_path / "run.pt"))
+    assert resumed.config == model.config and not resumed.image_tower.training
+    assert torch.equal(out_map(resumed), out_map(model))
+    (told,) = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    assert f"read {model.config.image_tower.image_size}; the model was built for {size}" in told
+    # Other weights are refused as ever, and leave the model as it was.
+    torch.save({**model.state_dict(), "surprise": torch.zeros(1)}, tmp_path / "other.pt")
+    other = build_model(config)
+    with pytest.raises(WeightsError, match="is no state dict of this model"):
+        other.from_pretrained(tmp_path / "other.pt")
+    assert other.config == config
