@@ -20,6 +20,7 @@ from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.command import BenchCommandError, positive, run_bench
 from clip4str_doctr.benchmark.command import add_arguments as add_bench_arguments
 from clip4str_doctr.config import PRESETS, CrossModal
+from clip4str_doctr.file_types import IMAGE_SUFFIXES, listed, overlooked
 from clip4str_doctr.pages.command import PageCommandError, read_pages
 from clip4str_doctr.pages.command import add_arguments as add_page_arguments
 
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_read(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Read pictures of single words; prints one line 'NAME: TEXT' for each. Of a folder its "
-        "jpg, jpeg, png, webp, bmp, tif and tiff files are read in natural order, subfolders are not."
+        f"{listed(IMAGE_SUFFIXES)} files are read in natural order, subfolders are not."
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image file or folder of images")
     parser.add_argument("--json", action="store_true", help='print an array of {"path", "text", "confidence"}')
@@ -166,7 +167,10 @@ def _read(args: argparse.Namespace) -> int:
     for path in missing:
         print(f"{path}: no such file or folder", file=sys.stderr)
     try:
-        paths = find_images(path for path in args.paths if path not in missing)
+        given = [path for path in args.paths if path not in missing]
+        for complaint in overlooked(given, IMAGE_SUFFIXES):
+            print(complaint, file=sys.stderr)
+        paths = find_images(given)
     except OSError as error:
         raise CommandError(str(error)) from error
     if not paths:

@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from clip4str_doctr.file_types import IMAGE_SUFFIXES
+
 __all__ = ["IMAGE_SUFFIXES", "UnreadableImageError", "count_frames", "find_images", "natural_key", "open_image"]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+# Of these Pillow scales grey levels of more than 8 bits to 16, whatever it calls the mode ("I" of old, and of PNM).
+_WHITE_IS_65535 = frozenset({"PNG", "PPM"})
 
 # EXIF orientation -> how the stored picture must be turned to stand upright.
 _TURNS = {
@@ -63,14 +66,16 @@ def open_image(path: Path | BinaryIO, frame: int = 0) -> npt.NDArray[np.uint8]:
     """path, or the file opened for reading bytes -> (H, W, 3) uint8 RGB, contiguous.
 
     EXIF orientation is applied, transparency is put on white, 16-bit values are scaled to 8 bits, of several frames
-    one is taken, colour profiles are ignored. Pillow's limit for decompression bombs, twice
-    `PIL.Image.MAX_IMAGE_PIXELS` (179 million pixels), is the limit here too; everything below is read.
+    one is taken, colour profiles are ignored. Grey levels of a TIFF in signed or 32-bit integers or in floats declare
+    no white: it is taken to be the first of 1, 255 and 65535 that none exceeds. Pillow's limit for decompression bombs,
+    twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million pixels), is the limit here too; everything below is read.
     Raises UnreadableImageError.
     """
     with _readable(), Image.open(path) as image:
         if frame:
             image.seek(frame)
-        return np.array(_to_rgb(_upright(image)))
+        whites = (65535,) if image.format in _WHITE_IS_65535 else (1, 255, 65535)
+        return np.array(_to_rgb(_upright(image), whites))
 
 
 def count_frames(path: Path) -> int:
@@ -108,13 +113,13 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, whites: tuple[int, ...]) -> Image.Image:
+    """whites: what may be white where the mode does not say, in ascending order."""
     if image.mode.startswith("I;16"):
         # "L" would clip at 255. Rounded, so that 257 * v gives v, the way 8 bits are widened to 16.
         values = np.asarray(image, dtype=np.uint32)
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif image.mode in {"I", "F"}:
-        whites = (65535,) if image.mode == "I" else (1, 255, 65535)
         image = Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), whites))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -123,10 +128,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _scaled(values: npt.NDArray[np.float64], whites: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Grey levels whose white is not declared -> uint8, white being the first of `whites` that none exceeds.
-
-    Pillow opens wide PNM and old 16-bit PNG as integers ("I") up to 65535; float TIFFs ("F") have any habit.
-    """
+    """Grey levels -> uint8, white being the first of `whites` that none exceeds."""
     low, high = float(values.min()), float(values.max())
     white = next((white for white in whites if high <= white), None)
     if white is None or not low >= 0:

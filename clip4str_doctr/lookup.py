@@ -28,22 +28,29 @@ Get them once and convert them (2.6 GB):
 For a small model that needs no download, use clip4str_vn_tiny."""
 
 
-def cache_folder() -> Path:
-    """The user's cache for this package, by platform; XDG_CACHE_HOME counts everywhere."""
+def cache_folder() -> Path | None:
+    """The user's cache for this package, by platform; XDG_CACHE_HOME counts everywhere.
+
+    None for a user without a home, as a container's whose number is in no passwd file.
+    """
     if xdg := os.environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "clip4str_doctr"
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "clip4str_doctr"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "clip4str_doctr"
-    return Path.home() / ".cache" / "clip4str_doctr"
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "clip4str_doctr"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    caches = {"win32": home / "AppData" / "Local", "darwin": home / "Library" / "Caches"}
+    return caches.get(sys.platform, home / ".cache") / "clip4str_doctr"
 
 
 def search_folders() -> list[Path]:
     """Folders that weights are looked for in, in order: CLIP4STR_DOCTR_HOME, ./pretrained, the user's cache."""
-    home = os.environ.get(HOME_VARIABLE)
-    return [*([Path(home).expanduser()] if home else []), Path("pretrained"), cache_folder()]
+    home, cache = os.environ.get(HOME_VARIABLE), cache_folder()
+    # Not Path.expanduser, which raises where it knows no home.
+    named = [Path(os.path.expanduser(home))] if home else []
+    return [*named, Path("pretrained"), *([] if cache is None else [cache])]
 
 
 def embedded_folder(arch: str) -> Path | None:
@@ -56,14 +63,25 @@ def embedded_folder(arch: str) -> Path | None:
 
 
 def _is_converted(folder: Path) -> bool:
-    return (folder / CONFIG_FILE).is_file() and (folder / TENSOR_FILE).is_file()
+    """Where we may not look there is nothing for us; until Python 3.14 `is_file` raises PermissionError there."""
+    try:
+        return (folder / CONFIG_FILE).is_file() and (folder / TENSOR_FILE).is_file()
+    except OSError:
+        return False
 
 
 def _holds(folder: Path, arch: str) -> bool:
     """Whether a converted folder says that it is of this architecture."""
     try:
         return _is_converted(folder) and read_json(folder / CONFIG_FILE).get("arch") == arch
-    except WeightsError:
+    except (OSError, WeightsError):
+        return False
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    try:
+        return any(folder.glob("clip4str/*.ckpt"))
+    except OSError:
         return False
 
 
@@ -74,7 +92,7 @@ def _candidates(arch: str) -> Iterator[tuple[Path, bool]]:
         if _holds(folder, arch):
             yield folder, True
         if arch == _PUBLISHED_ARCH:
-            yield folder / "clip4str" / "*.ckpt", any(folder.glob("clip4str/*.ckpt"))
+            yield folder / "clip4str" / "*.ckpt", _has_checkpoint(folder)
     embedded = embedded_folder(arch)
     if embedded is not None:
         yield embedded, True

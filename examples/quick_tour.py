@@ -13,7 +13,8 @@ from clip4str_doctr.plugin import recognition_predictor_of
 
 model = clip4str_vn_tiny(pretrained=True)
 
-# A word. Pictures are opened upright and on white; docTR's own loader does as well.
+# A word. Pictures are opened upright, and transparent ones on white; docTR's own loader drops transparency, so that the
+# colours under it are seen.
 (text, confidence), *_ = recognition_predictor_of(model)([open_image(Path("examples/pho.png"))])
 print(f"{text} ({confidence:.0%})")
 

@@ -1,18 +1,18 @@
 """Images and PDFs -> page pictures, one at a time: a book need not fit into memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pypdfium2 as pdfium
 
-from clip4str_doctr.images import IMAGE_SUFFIXES, UnreadableImageError, count_frames, find_images, open_image
+from clip4str_doctr.file_types import PAGE_SUFFIXES
+from clip4str_doctr.images import UnreadableImageError, count_frames, find_images, open_image
 
-__all__ = ["PAGE_SUFFIXES", "UnreadablePdfError", "count_pages", "find_files", "is_pdf", "open_pages", "opened_pdf"]
-
-PAGE_SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
+__all__ = ["UnreadablePdfError", "count_pages", "find_files", "is_pdf", "open_pages", "opened_pdf", "page_drawers"]
 
 POINTS_PER_INCH = 72
 # A page may declare any size; one of 5 x 5 m at 200 dpi would take 4.6 GB.
@@ -50,17 +50,20 @@ def open_pages(path: Path, *, dpi: float = 200) -> Iterator[npt.NDArray[np.uint8
 
     Images are opened as `images.open_image` does. Raises UnreadableImageError, OSError.
     """
+    for draw in page_drawers(path, dpi=dpi):
+        yield draw()
+
+
+def page_drawers(path: Path, *, dpi: float = 200) -> Iterator[Callable[[], npt.NDArray[np.uint8]]]:
+    """What draws each page of a file, to be called before the next is asked for: one that fails leaves the others.
+
+    Raises UnreadableImageError, OSError for the file, and so do the functions for their pages.
+    """
     if not is_pdf(path):
-        for frame in range(count_frames(path)):
-            yield open_image(path, frame)
+        yield from (partial(open_image, path, frame) for frame in range(count_frames(path)))
         return
     with opened_pdf(path) as pdf:
-        for number in range(len(pdf)):
-            try:
-                pixels = _draw(pdf[number], dpi)
-            except pdfium.PdfiumError as error:
-                raise UnreadablePdfError(f"page {number + 1} cannot be drawn: {error}") from error
-            yield pixels
+        yield from (partial(_drawn, pdf, number, dpi) for number in range(len(pdf)))
 
 
 @contextmanager
@@ -78,10 +81,14 @@ def opened_pdf(path: Path) -> Iterator[pdfium.PdfDocument]:
         pdf.close()
 
 
-def _draw(page: pdfium.PdfPage, dpi: float) -> npt.NDArray[np.uint8]:
-    width, height = page.get_size()
-    scale = min(dpi / POINTS_PER_INCH, (_MOST_PIXELS / max(width * height, 1)) ** 0.5)
-    bitmap = page.render(scale=scale, rev_byteorder=True)
+def _drawn(pdf: pdfium.PdfDocument, number: int, dpi: float) -> npt.NDArray[np.uint8]:
+    try:
+        page = pdf[number]
+        width, height = page.get_size()
+        scale = min(dpi / POINTS_PER_INCH, (_MOST_PIXELS / max(width * height, 1)) ** 0.5)
+        bitmap = page.render(scale=scale, rev_byteorder=True)
+    except pdfium.PdfiumError as error:
+        raise UnreadablePdfError(f"this page cannot be drawn: {error}") from error
     # The array looks into memory that is PDFium's.
     pixels: npt.NDArray[np.uint8] = np.array(bitmap.to_numpy()[..., :3])
     page.close()

@@ -7,49 +7,72 @@ would be taken for done, or written over the other's.
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["RECORD", "Origins"]
 
 RECORD = ".clip4str-doctr-page.jsonl"
 
 
+@dataclass(frozen=True)
+class _Origin:
+    source: str
+    unread: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, entry: Any) -> "_Origin":
+        return cls(entry) if isinstance(entry, str) else cls(entry["source"], tuple(entry["unread"]))
+
+    def entry(self) -> Any:
+        return {"source": self.source, "unread": list(self.unread)} if self.unread else self.source
+
+
 class Origins:
     """The record of one folder, kept within it as `RECORD`: a line for each output and the source it is made from,
     relative to the folder, so that both may be moved together; the last line of an output counts.
 
+    An output that lacks pages of its source says so: {"source": ..., "unread": [numbers]}, from 1 on.
     Lines are only added, so runs beside each other lose none. What is no line, torn off by a crash, says nothing.
     """
 
     def __init__(self, folder: Path) -> None:
         """Raises OSError for a record that cannot be read."""
         self.folder = folder
-        self._sources: dict[str, str] = {}
+        self._made: dict[str, _Origin] = {}
         path = folder / RECORD
         if path.exists():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
-                    self._sources.update(json.loads(line))
-                except ValueError:
+                    self._made.update({name: _Origin.of(entry) for name, entry in json.loads(line).items()})
+                except (ValueError, AttributeError, KeyError, TypeError):
                     continue
 
     def is_from(self, output: Path, source: Path) -> bool:
         """Whether the output, there or not, was last made from this source, or was to be."""
-        return self._sources.get(output.name) == self._relative(source)
+        return self.source_of(output) == self._relative(source)
 
     def source_of(self, output: Path) -> str | None:
         """Relative to the folder; None for what is not ours."""
-        return self._sources.get(output.name)
+        origin = self._made.get(output.name)
+        return None if origin is None else origin.source
 
-    def add(self, made: Iterable[tuple[Path, Path]]) -> None:
-        """Record (output, source) pairs. Raises OSError."""
-        new = {output.name: self._relative(source) for output, source in made}
-        new = {name: source for name, source in new.items() if self._sources.get(name) != source}
+    def lacks_pages(self, output: Path) -> bool:
+        """Whether some pages of the source could not be read when the output was made."""
+        origin = self._made.get(output.name)
+        return origin is not None and bool(origin.unread)
+
+    def add(self, made: Iterable[tuple[Path, Path]], unread: Iterable[int] = ()) -> None:
+        """Record (output, source) pairs, and the numbers of pages that they lack. Raises OSError."""
+        lacking = tuple(unread)
+        new = {output.name: _Origin(self._relative(source), lacking) for output, source in made}
+        new = {name: origin for name, origin in new.items() if self._made.get(name) != origin}
         if not new:
             return
-        self._sources |= new
+        self._made |= new
         # In ASCII, for names need be no valid UTF-8, and may hold what else ends a line.
-        lines = "".join(json.dumps({name: source}) + "\n" for name, source in new.items())
+        lines = "".join(json.dumps({name: origin.entry()}) + "\n" for name, origin in new.items())
         with open(self.folder / RECORD, "ab") as file:
             # A line that was torn off is ended first. One write: another run may add lines at the same time.
             file.write(("\n" + lines).encode())

@@ -1,26 +1,36 @@
-"""docTR documents -> text, JSON, hOCR and Markdown, with docTR's own exports where it has them."""
+"""docTR documents -> text, JSON, hOCR and Markdown, with docTR's own exports where it has them.
 
+Blocks, lines and words are written in the order in which they stand. docTR 1.1 would look for one anew at each export,
+after the page's builder has settled that, and take rows of a table for columns.
+"""
+
+import inspect
 import json
 import re
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
 
-from doctr.io.elements import Document
+from doctr.io.elements import Document, Page
 
 __all__ = ["WRITERS", "as_hocr", "as_json", "as_markdown", "as_text"]
 
 _XHTML = "http://www.w3.org/1999/xhtml"
 
+# docTR 1.0 has no order of its own.
+_HAS_ORDER = "reading_order" in inspect.signature(Page.export).parameters
+_AS_IT_STANDS: dict[str, Any] = {"reading_order": False} if _HAS_ORDER else {}
+
 
 def as_text(document: Document) -> str:
     """Blocks are parted by one empty line, pages by three, as docTR does; words of a line by a space."""
-    return document.render() + "\n"
+    pages = ("\n\n".join(block.render() for block in page.blocks) for page in document.pages)
+    return "\n\n\n\n".join(pages) + "\n"
 
 
 def as_json(document: Document) -> str:
     """docTR's export; `doctr.io.Document.from_dict` of docTR 1.1 takes it back."""
-    return json.dumps(document.export(), ensure_ascii=False, indent=1, default=_plain) + "\n"
+    return json.dumps(document.export(**_AS_IT_STANDS), ensure_ascii=False, indent=1, default=_plain) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -28,19 +38,22 @@ def _plain(value: Any) -> Any:
     return value.item()
 
 
-def as_markdown(document: Document) -> str:
+def as_markdown(document: Document, *, keep_lines: bool = False) -> str:
     """A paragraph for each block, a thematic break between pages; what would be markup is escaped.
 
+    keep_lines: with a hard break at the end of each line but the last of a block, lest Markdown fill its paragraphs.
     Not docTR 1.1's own Markdown: it puts a backslash before a digit that begins a line, where Markdown shows it.
     """
-    return "\n\n---\n\n".join("\n\n".join(map(_paragraph, page.blocks)) for page in document.pages) + "\n"
+    line_break = "\\\n" if keep_lines else "\n"
+    pages = ("\n\n".join(_paragraph(block, line_break) for block in page.blocks) for page in document.pages)
+    return "\n\n---\n\n".join(pages) + "\n"
 
 
-def _paragraph(block: Any) -> str:
+def _paragraph(block: Any, line_break: str) -> str:
     lines = (re.sub(r"([\\`*_\[\]|#<>~$&])", r"\\\1", line.render()) for line in block.lines)
     # A line that begins like a list or a heading is none, nor does one of dashes end a heading or part pages.
     lines = (re.sub(r"^([-=])(?=[-=\s]*$)", r"\\\1", line) for line in lines)
-    return "\n".join(re.sub(r"^(\d*)([-+=]|(?<=\d)[.)])(?=\s|$)", r"\1\\\2", line) for line in lines)
+    return line_break.join(re.sub(r"^(\d*)([-+=]|(?<=\d)[.)])(?=\s|$)", r"\1\\\2", line) for line in lines)
 
 
 def as_hocr(document: Document) -> str:
@@ -49,7 +62,7 @@ def as_hocr(document: Document) -> str:
     whole: ElementTree.Element | None = None
     for number, page in enumerate(document.pages, start=1):
         # Written and parsed, as docTR sets the name space as if it were an attribute.
-        root = ElementTree.fromstring(page.export_as_xml()[0])
+        root = ElementTree.fromstring(page.export_as_xml(**_AS_IT_STANDS)[0])
         body = root.find(f"{{{_XHTML}}}body")
         assert body is not None, "docTR's hOCR has a body"
         for element in body.iter():

@@ -2,7 +2,7 @@
 
 import inspect
 import unicodedata
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,23 +11,32 @@ from doctr.models.builder import DocumentBuilder
 from doctr.models.predictor import OCRPredictor
 from torch import nn
 
+from clip4str_doctr.pages.rows import RowBuilder
 from clip4str_doctr.plugin import recognition_predictor_of
 
-__all__ = ["document_of", "page_predictor", "read_page", "words_of"]
+__all__ = ["document_of", "page_predictor", "read_page", "unread_page", "words_of"]
 
 
-def page_predictor(model: nn.Module, detector: nn.Module, *, batch_size: int = 32) -> OCRPredictor:
+def page_predictor(
+    model: nn.Module, detector: nn.Module, *, batch_size: int = 32, layout: Literal["blocks", "rows"] = "blocks"
+) -> OCRPredictor:
     """docTR's predictor for straight pages, which builds lines, blocks and, from docTR 1.1 on, a reading order.
 
     model: a recogniser of ours or of the entry point group. detector: what `detection.detector` gives, or another
-    detection predictor of docTR. batch_size: words at once.
+    detection predictor of docTR. batch_size: words at once. layout: "rows" makes one line of all words side by side
+    (see `rows.RowBuilder`). Raises ValueError for another layout.
     """
+    if layout not in ("blocks", "rows"):
+        raise ValueError(f'layout must be "blocks" or "rows", got {layout!r}')
     options: dict[str, Any] = {"resolve_lines": True, "resolve_blocks": True}
     if "keep_reading_order" in inspect.signature(DocumentBuilder).parameters:
         options["keep_reading_order"] = True
     # docTR's predictor calls its detector and asks for no class.
     finder: Any = detector
-    return OCRPredictor(finder, recognition_predictor_of(model, batch_size=batch_size), **options)
+    predictor = OCRPredictor(finder, recognition_predictor_of(model, batch_size=batch_size), **options)
+    if layout == "rows":
+        predictor.doc_builder = RowBuilder()
+    return predictor
 
 
 def read_page(predictor: Any, pixels: npt.NDArray[np.uint8], page_idx: int = 0) -> Page:
@@ -49,6 +58,11 @@ def read_page(predictor: Any, pixels: npt.NDArray[np.uint8], page_idx: int = 0) 
             blocks.append(Block(lines, block.artefacts))
     page.blocks = blocks
     return page  # type: ignore[no-any-return]
+
+
+def unread_page(page_idx: int, dimensions: tuple[int, int] = (0, 0)) -> Page:
+    """A page without words. dimensions: (H, W); (0, 0) for one that could not even be drawn."""
+    return Page(np.zeros((0, 0, 3), np.uint8), [], page_idx, dimensions)
 
 
 def document_of(pages: list[Page]) -> Document:

@@ -37,7 +37,7 @@ _LEAST_GAP = 0.2
 # Of its width a word gives at most this much on either side.
 _MOST_TRIMMED = 0.2
 
-_A4_LONG_SIDE = 297 / 25.4 * POINTS_PER_INCH
+_A4 = 210 / 25.4 * POINTS_PER_INCH, 297 / 25.4 * POINTS_PER_INCH
 # Cameras and screenshots declare 72 or 96, which is no size of anything.
 _LEAST_TRUSTED_DPI = 100
 
@@ -50,7 +50,8 @@ def searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> No
     """source: the image or PDF that the pages were read from -> destination, a PDF with a text layer.
 
     A PDF keeps its pages as they are, and words that its own text has already are not added again. Images become
-    pages in their printed size (see `page_size`), JPEG data untouched, other pixels without loss.
+    pages in their printed size (see `page_size`), JPEG data untouched, other pixels without loss. Pages of (0, 0)
+    pixels could not be drawn (`reading.unread_page`): of a PDF they stay as they are, of a TIFF they become blank.
     The destination is written whole or not at all, and may be the source itself.
     Raises MissingFontToolsError, UnreadableImageError, OSError.
     """
@@ -65,6 +66,8 @@ def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Pa
     if is_pdf(source):
         with opened_pdf(source) as pdf, _loaded_font(pdf, font_file) as font:
             for number, page in enumerate(pages):
+                if not page.blocks:
+                    continue  # nor need PDFium be able to open it
                 target = pdf[number]
                 _add_layer(pdf, target, font, page)
                 target.close()
@@ -72,6 +75,9 @@ def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Pa
         return
     with closing(pdfium.PdfDocument.new()) as pdf, _loaded_font(pdf, font_file) as font:
         for frame, page in enumerate(pages):
+            if page.dimensions == (0, 0):
+                pdf.new_page(*_A4).close()
+                continue
             size = page_size(source, page.dimensions)
             target = pdf.new_page(*size)
             _add_picture(pdf, target, source, frame, size)
@@ -90,7 +96,7 @@ def page_size(source: Path, dimensions: tuple[int, int]) -> tuple[float, float]:
     height, width = dimensions
     # Unequal resolutions are those of fax machines; an image that is turned has them exchanged, as rare as it is.
     dpi = min(float(value) for value in declared)
-    scale = POINTS_PER_INCH / dpi if dpi >= _LEAST_TRUSTED_DPI else _A4_LONG_SIDE / max(dimensions)
+    scale = POINTS_PER_INCH / dpi if dpi >= _LEAST_TRUSTED_DPI else _A4[1] / max(dimensions)
     return width * scale, height * scale
 
 

@@ -1,6 +1,9 @@
 """Pages whose words are known beforehand, built by docTR's own builder, and a detector that finds dark patches."""
 
+import inspect
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -25,11 +28,20 @@ def places(lines: Sequence[Sequence[str]], x: int = 60, y: int = 60) -> list[tup
     return placed
 
 
-def built_page(placed: Sequence[tuple[str, Box]], page_hw: tuple[int, int], confidence: float = 0.8) -> Any:
-    """What docTR makes of these words: one page of a document."""
+def built_page(
+    placed: Sequence[tuple[str, Box]],
+    page_hw: tuple[int, int],
+    confidence: float = 0.8,
+    builder: DocumentBuilder | None = None,
+) -> Any:
+    """What docTR makes of these words, or another builder does: one page of a document."""
     height, width = page_hw
     boxes = np.array([box for _, box in placed], np.float64).reshape(-1, 4) / (width, height, width, height)
-    builder = DocumentBuilder(resolve_lines=True, resolve_blocks=True)
+    if builder is None:
+        # As `page_predictor` has it: docTR 1.0 knows no order.
+        ordered = "keep_reading_order" in inspect.signature(DocumentBuilder).parameters
+        order = {"keep_reading_order": True} if ordered else {}
+        builder = DocumentBuilder(resolve_lines=True, resolve_blocks=True, **order)
     document = builder(
         [np.full((*page_hw, 3), 255, np.uint8)],
         [boxes],
@@ -55,3 +67,23 @@ def find_patches(page: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     _, _, stats, _ = cv2.connectedComponentsWithStats((page.max(2) < 128).astype(np.uint8))
     x, y, width, height = stats[1:, :4].astype(np.float64).T
     return np.stack([x, y, x + width, y + height], 1)
+
+
+def spoil_pdf_page(path: Path, number: int) -> None:
+    """Page `number`, from 0 on, of a PDF that Pillow wrote becomes one that cannot be opened."""
+    data = path.read_bytes()
+    kids = re.search(rb"/Kids \[([^\]]*)\]", data)
+    assert kids is not None
+    page = re.search(rb"\n" + re.findall(rb"\d+ 0 ", kids[1])[number] + rb"obj(.*?)endobj", data, re.DOTALL)
+    assert page is not None
+    path.write_bytes(data[: page.start(1)] + b"null".ljust(len(page[1])) + data[page.end(1) :])
+
+
+def spoil_tiff_page(path: Path, number: int) -> None:
+    """The pixels of page `number`, from 0 on, of a compressed TIFF become undecodable."""
+    with Image.open(path) as image:
+        image.seek(number)
+        begin, size = image.tag_v2[273][0], image.tag_v2[279][0]
+    data = bytearray(path.read_bytes())
+    data[begin : begin + size] = b"\xff" * size
+    path.write_bytes(data)

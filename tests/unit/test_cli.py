@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from clip4str_doctr import cli, load_model
+from clip4str_doctr.file_types import IMAGE_SUFFIXES, PAGE_SUFFIXES, listed
 from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training.synth.fonts import fonts_installed
 
@@ -151,6 +152,24 @@ def test_usage(arguments: list[str], capsys: Any) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
     assert stopped.value.code == 2 and "usage: clip4str-doctr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["read", "page"])
+def test_help_lists_the_types_that_are_read(command: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    suffixes = {"read": IMAGE_SUFFIXES, "page": PAGE_SUFFIXES}[command]
+    assert ".jfif" in suffixes and f"Of a folder its {listed(suffixes)} files are read" in shown
+
+
+def test_pictures_of_other_types_are_told(read: Any, folder: Path, expected: Any, capsys: Any) -> None:
+    for name in ("4.heic", "5.pdf", "6.txt"):
+        (folder / name).touch()
+    assert read(folder) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == len(expected)
+    assert err.startswith(f"{folder}: not read (1 heic, 1 pdf); convert them to one of bmp, ")
 
 
 def test_weights_lists_places(read: Any, micro_folder: Path, capsys: Any) -> None:

@@ -131,6 +131,48 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, platform: str, variables:
     assert cache_folder() == Path(expected).expanduser()
 
 
+def test_a_cache_that_may_not_be_looked_into(
+    places: dict[str, Path], tmp_path: Path, micro_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded model is read all the same, and what cannot be looked into is not there."""
+    shutil.copytree(micro_folder, tmp_path / "installed" / "pretrained" / "clip4str_vn_tiny")
+    stat = Path.stat
+
+    def refused(path: Path, **options: Any) -> Any:
+        if path.is_relative_to(places["cache"]):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    # For root, as whom tests may run, no mode of a folder refuses anything.
+    monkeypatch.setattr(Path, "stat", refused)
+    assert not clip4str_vn_tiny(pretrained=True).training
+    listed = find_all()["clip4str_vn_tiny"]
+    assert (places["cache"] / "clip4str_vn_tiny", "not there") in listed and listed[-1][1] == "used"
+    with pytest.raises(WeightsNotFoundError, match="no weights of clip4str_vn: looked for"):
+        find_weights("clip4str_vn")
+
+
+def test_a_user_without_a_home(
+    places: dict[str, Path], tmp_path: Path, micro_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = shutil.copytree(micro_folder, tmp_path / "installed" / "pretrained" / "clip4str_vn_tiny")
+    for name in ("XDG_CACHE_HOME", "HOME", "USERPROFILE", "HOMEPATH"):
+        monkeypatch.delenv(name, raising=False)
+    pwd = pytest.importorskip("pwd", reason="users are in a passwd file")
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setenv("CLIP4STR_DOCTR_HOME", "~/weights")
+    assert cache_folder() is None
+    assert find_weights("clip4str_vn_tiny") == embedded
+    with pytest.raises(WeightsNotFoundError) as caught:
+        find_weights("clip4str_vn")
+    for part in (Path("~/weights/clip4str_vn"), Path("pretrained/clip4str_vn"), f"-o {Path('~/weights/clip4str_vn')}"):
+        assert str(part) in str(caught.value)
+
+
 # docTR's keyword arguments
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from clip4str_doctr.file_types import IMAGE_SUFFIXES, PAGE_SUFFIXES, listed, overlooked
 from clip4str_doctr.images import UnreadableImageError, find_images, natural_key, open_image
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -64,11 +65,22 @@ def test_16_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(opened[..., 0], RAMP)
 
 
-@pytest.mark.parametrize(("white", "dtype"), [(65535, np.int32), (1, np.float32), (255, np.float32)])
+@pytest.mark.parametrize(
+    ("white", "dtype"),
+    [(65535, np.int32), (255, np.int32), (255, np.int16), (1, np.int32), (1, np.float32), (255, np.float32)],
+)
 def test_wide_gray_levels(tmp_path: Path, white: int, dtype: Any) -> None:
-    levels = (np.array([[0, 51, 255]]) / 255 * white).astype(dtype)
+    shares = np.array([[0, 51, 255]]) if white > 1 else np.array([[0, 255, 255]])
+    levels = (shares / 255 * white).astype(dtype)
     opened = open_image(saved(tmp_path / "a.tiff", Image.fromarray(levels)))
-    assert opened[0, :, 0].tolist() == [0, 51, 255]
+    assert opened[0, :, 0].tolist() == shares[0].tolist()
+
+
+def test_a_dark_picture_whose_white_is_declared_stays_dark(tmp_path: Path) -> None:
+    levels = np.array([[0, 100, 255]], np.uint16)
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 65535\n" + levels.astype(">u2").tobytes())
+    for path in (tmp_path / "a.pgm", saved(tmp_path / "a.png", Image.fromarray(levels))):
+        assert open_image(path).max() <= 1
 
 
 def test_gray_levels_without_any_known_range_are_refused(tmp_path: Path) -> None:
@@ -167,6 +179,25 @@ def test_find_images(tmp_path: Path) -> None:
     assert find_images([tmp_path / "folder.png"]) == []
     with pytest.raises(FileNotFoundError, match="nowhere"):
         find_images([tmp_path / "nowhere"])
+
+
+def test_what_a_folder_holds_besides_is_told(tmp_path: Path) -> None:
+    for name in ("1.HEIC", "2.heic", "3.avif", "4.pdf", "5.png", "6.txt", ".7.heic", "8"):
+        (tmp_path / name).touch()
+    (tmp_path / "9.avif").mkdir()
+    assert overlooked([tmp_path, tmp_path / "1.HEIC"], IMAGE_SUFFIXES) == [
+        f"{tmp_path}: not read (1 avif, 2 heic, 1 pdf); convert them to one of {listed(IMAGE_SUFFIXES)}"
+    ]
+    (told,) = overlooked([tmp_path], PAGE_SUFFIXES)
+    assert "(1 avif, 2 heic)" in told
+    assert overlooked([tmp_path / "9.avif"], PAGE_SUFFIXES) == []
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_every_type_that_is_read(tmp_path: Path, suffix: str) -> None:
+    mode = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
+    path = saved(tmp_path / f"a{suffix}", Image.new(mode, (6, 4), "white"))
+    assert find_images([tmp_path]) == [path] and open_image(path).min() == 255
 
 
 def test_natural_order_of_like_names() -> None:

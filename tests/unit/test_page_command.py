@@ -4,14 +4,17 @@ import json
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
+import pypdfium2 as pdfium
 import pytest
-from fake_pages import drawn_page, find_patches, places
+from fake_pages import drawn_page, find_patches, places, spoil_pdf_page, spoil_tiff_page
 from PIL import Image
 
 from clip4str_doctr import cli, load_model
@@ -75,6 +78,25 @@ def outputs(out: Path) -> list[str]:
     return [name for name in os.listdir(out) if not name.startswith(".")]
 
 
+def words_by_page(output: Path) -> list[list[str]]:
+    """The words that an output of any format holds."""
+    if output.suffix == ".pdf":
+        with pdfium.PdfDocument(output) as pdf:
+            return [pdf[number].get_textpage().get_text_range().split() for number in range(len(pdf))]
+    text = output.read_text(encoding="utf-8")
+    if output.suffix == ".json":
+        pages = json.loads(text)["pages"]
+        lines = [[line for block in page["blocks"] for line in block["lines"]] for page in pages]
+        return [[word["value"] for line in page for word in line["words"]] for page in lines]
+    if output.suffix == ".hocr":
+        pages = [div for div in ElementTree.fromstring(text).iter() if div.get("class") == "ocr_page"]
+        return [[str(word.text) for word in page.iter() if word.get("class") == "ocrx_word"] for page in pages]
+    if output.suffix == ".md":
+        text = text.replace("\\\n", "\n")
+        return [re.sub(r"\\([^\w\s])", r"\1", page).split() for page in text.split("\n\n---\n\n")]
+    return [page.split() for page in text.split("\n\n\n\n")]
+
+
 def test_text_of_one_file(page: Page, folder: Path, text_of: Any, capsys: Any) -> None:
     assert page(folder / "trang 1.png") == 0
     out, err = capsys.readouterr()
@@ -96,14 +118,20 @@ def test_json_on_stdout_is_one_array(page: Page, folder: Path, capsys: Any) -> N
     assert [page["page_idx"] for page in documents[0]["pages"]] == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("kind", "suffix"), [("text", "txt"), ("json", "json"), ("hocr", "hocr"), ("md", "md"), ("pdf", "pdf")]
-)
-def test_every_format_into_a_folder(page: Page, folder: Path, tmp_path: Path, kind: str, suffix: str) -> None:
+FORMATS = [("text", "txt"), ("json", "json"), ("hocr", "hocr"), ("md", "md"), ("pdf", "pdf")]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), FORMATS)
+def test_every_format_into_a_folder(
+    page: Page, folder: Path, tmp_path: Path, text_of: Any, kind: str, suffix: str
+) -> None:
     out = tmp_path / "kết quả" / "mới"
     assert page(folder, "--format", kind, "-o", out) == 0
-    assert sorted(outputs(out)) == sorted(f"{Path(name).stem}.{suffix}" for name in [*PAGES, "quét.pdf"])
-    assert all((out / name).stat().st_size > 10 or kind in ("text", "md") for name in outputs(out))
+    names = [*PAGES, "quét.pdf"]
+    assert sorted(outputs(out)) == sorted(f"{Path(name).stem}.{suffix}" for name in names)
+    for name in names:
+        expected = [words.split() for words in text_of(folder / name).split("\n\n\n\n")]
+        assert words_by_page(out / f"{Path(name).stem}.{suffix}") == expected
 
 
 def test_what_is_done_is_skipped(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
@@ -244,24 +272,83 @@ def test_corrupt_files_are_reported_and_the_others_read(page: Page, folder: Path
     assert lines[2].startswith(f"{folder / 'rỗng.tif'}: not a readable image: ")
 
 
-@pytest.mark.parametrize("error", [RuntimeError, ValueError, cv2.error])
-def test_a_detector_that_fails_on_one_page(
-    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, error: type[Exception]
-) -> None:
+def failing_on(monkeypatch: pytest.MonkeyPatch, widths: set[int], error: type[Exception] = RuntimeError) -> None:
+    """A detector that fails on pages whose only word is so many pixels wide."""
+
     def find(pixels: Any) -> Any:
-        # The second scan's word begins as the first's, and is shorter.
         boxes = find_patches(pixels)
-        if len(boxes) == 1 and boxes[0, 2] - boxes[0, 0] < 50 * 200 / 150:
+        if len(boxes) == 1 and round(boxes[0, 2] - boxes[0, 0]) in widths:
             raise error("failed with status 1")
         return boxes
 
     monkeypatch.setattr("clip4str_doctr.detection.detector", lambda name, **_: any_detector(find))
-    assert page(folder, "-o", tmp_path / "out") == 1
-    assert set(outputs(tmp_path / "out")) == {"trang 1.txt", "trang 2.txt", "trang 10.txt"}
-    assert capsys.readouterr().err == f"{folder / 'quét.pdf'}: failed with status 1\n"
-    # What was read is not lost.
+
+
+MƯỜI, MỐT = 4 * 12 * 200 // 150, 3 * 12 * 200 // 150  # widths of the scan's words, at 200 dpi
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, cv2.error])
+def test_a_detector_that_fails_on_one_page(
+    page: Page, folder: Path, tmp_path: Path, text_of: Any, monkeypatch: Any, capsys: Any, error: type[Exception]
+) -> None:
+    whole = text_of(folder / "quét.pdf").split()
+    failing_on(monkeypatch, {MỐT}, error)
+    out = tmp_path / "out"
+    assert page(folder, "-o", out) == 1
+    assert capsys.readouterr().err == f"{folder / 'quét.pdf'}, page 2: failed with status 1\n"
+    assert words_by_page(out / "quét.txt") == [whole[:1], []] and len(outputs(out)) == 4
+    # What was read is not lost on stdout either.
     assert page(folder, "--format", "json") == 1
-    assert len(json.loads(capsys.readouterr().out)) == 3
+    read = json.loads(capsys.readouterr().out)
+    assert [len(document["pages"]) for document in read] == [2, 1, 1, 1] and read[0]["pages"][1]["blocks"] == []
+    # The file with a hole is read again, and only it, without being told to; once it is whole it is done.
+    assert page(folder, "-o", out) == 1
+    assert "3 of 4 files skipped" in capsys.readouterr().err
+    failing_on(monkeypatch, set())
+    assert page(folder, "-o", out) == 0
+    assert words_by_page(out / "quét.txt") == [whole[:1], whole[1:]]
+    capsys.readouterr()
+    assert page(folder, "-o", out) == 0
+    assert "4 of 4 files skipped" in capsys.readouterr().err
+
+
+def test_where_no_page_can_be_read_nothing_is_written(
+    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    drawn_page(places([["mốt"]]), HW).save(folder / "một.png")
+    failing_on(monkeypatch, {MƯỜI, MỐT, 36})
+    assert page(folder / "quét.pdf", folder / "một.png", "-o", tmp_path / "out") == 1
+    assert outputs(tmp_path / "out") == []
+    scan = folder / "quét.pdf"
+    assert capsys.readouterr().err.splitlines() == [
+        f"{scan}, page 1: failed with status 1",
+        f"{scan}, page 2: failed with status 1",
+        f"{scan}: none of its 2 pages could be read; nothing is written",
+        f"{folder / 'một.png'}: failed with status 1",
+    ]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), FORMATS)
+@pytest.mark.parametrize("name", ["ba.pdf", "ba.tif"])
+def test_a_page_that_cannot_be_drawn(
+    page: Page, tmp_path: Path, text_of: Any, capfd: Any, kind: str, suffix: str, name: str
+) -> None:
+    source, out = tmp_path / name, tmp_path / "out"
+    scans = [drawn_page(places([[word]]), HW) for word in ("mười", "mốt", "hai")]
+    options = {"resolution": 150} if name.endswith("pdf") else {"compression": "tiff_adobe_deflate"}
+    scans[0].save(source, save_all=True, append_images=scans[1:], **options)
+    first, _, last = [words.split() for words in text_of(source).split("\n\n\n\n")]
+    (spoil_pdf_page if name.endswith("pdf") else spoil_tiff_page)(source, 1)
+    assert page(source, "--format", kind, "-o", out, "--draw") == 1
+    assert re.search(rf"{re.escape(str(source))}, page 2: .*(cannot be drawn|not a readable)", capfd.readouterr().err)
+    assert sorted(outputs(out)) == sorted([f"ba.{suffix}", "ba.boxes.png", "ba.p3.boxes.png"])
+    if (kind, name) == ("pdf", "ba.pdf"):
+        # The page stays as it was: nobody can open it.
+        with pdfium.PdfDocument(out / "ba.pdf") as pdf:
+            assert len(pdf) == 3
+            assert [pdf[number].get_textpage().get_text_range().split() for number in (0, 2)] == [first, last]
+    else:
+        assert words_by_page(out / f"ba.{suffix}") == [first, [], last]
 
 
 def test_pages_without_words(page: Page, tmp_path: Path, capsys: Any) -> None:
@@ -289,6 +376,78 @@ def test_names_that_stand_twice(page: Page, folder: Path, tmp_path: Path, capsys
     assert "2 files would be written to" in capsys.readouterr().err
 
 
+def test_names_that_only_some_file_systems_tell_apart(page: Page, tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "vào"
+    folder.mkdir()
+    names = [
+        "HoaDon.png",
+        "hoadon.jpg",
+        unicodedata.normalize("NFC", "Quét.png"),
+        unicodedata.normalize("NFD", "quét.bmp"),
+    ]
+    for name in names:
+        drawn_page(places([[name]]), HW).save(folder / name)
+    assert page(folder, "-o", tmp_path / "out") == 0
+    assert sorted(outputs(tmp_path / "out")) == sorted(f"{name}.txt" for name in names)
+    (folder / "hoadon.png").write_bytes((folder / "HoaDon.png").read_bytes())
+    if len(os.listdir(folder)) > len(names):
+        assert page(folder, "-o", tmp_path / "new") == 2
+        assert "2 files would be written to" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_an_original_under_another_name_is_not_written_over(
+    page: Page, folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """As quét.PDF is, where file systems mind no case."""
+    (folder / "quét.pdf").rename(folder / "quét.PDF")
+    os.link(folder / "quét.PDF", folder / "quét.pdf.new")
+    (folder / "quét.pdf.new").rename(tmp_path / "quét.pdf")
+    assert page(folder / "quét.PDF", "-o", tmp_path, "--format", "pdf", "--overwrite") == 2
+    assert "quét.pdf is among the files to read and would be overwritten" in capsys.readouterr().err
+
+
+def test_what_the_command_wrote_into_a_folder_is_not_read_as_its_pages(
+    page: Page, folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    pictures = [folder / name for name in PAGES]
+    assert page(*pictures, "-o", folder, "--format", "pdf", "--draw") == 0
+    capsys.readouterr()
+    assert page(folder, "-o", tmp_path / "out") == 0
+    assert capsys.readouterr().err == f"{folder}: 6 files left out that this command wrote; name them to read them\n"
+    assert sorted(outputs(tmp_path / "out")) == sorted(f"{Path(name).stem}.txt" for name in [*PAGES, "quét.pdf"])
+    assert page(folder / "trang 1.pdf") == 0
+    # The scan is a file of its own, and written by nobody: with it the folder's PDFs cannot go where it is.
+    (folder / "quét.pdf").unlink()
+    capsys.readouterr()
+    assert page(folder, "-o", folder, "--format", "pdf", "--draw") == 0
+    assert "3 of 3 files skipped" in capsys.readouterr().err
+
+
+def test_files_of_types_that_are_not_read_are_told(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    for name in ("ảnh.HEIC", "ảnh.avif", "ghi chú.txt"):
+        (folder / name).touch()
+    assert page(folder, "-o", tmp_path / "out") == 0
+    err = capsys.readouterr().err
+    assert err.startswith(f"{folder}: not read (1 avif, 1 heic); convert them to one of bmp, gif, ") and "pdf" in err
+    assert err.count("\n") == 1
+
+
+def test_rows_across_the_page(page: Page, tmp_path: Path, text_of: Any) -> None:
+    left, right = [["cà", "phê"], ["trà"], ["bánh", "mì"], ["cộng"]], [["25"], ["9"], ["30"], ["64"]]
+    receipt, out = tmp_path / "hóa đơn.png", tmp_path / "out"
+    drawn_page(places(left) + places(right, x=500), HW).save(receipt)
+    parted = text_of(receipt)
+    words = parted.split()
+    rows = [words[:3], words[3:5], words[5:8], words[8:]]
+    for kind, suffix in FORMATS:
+        assert page(receipt, "--layout", "rows", "--format", kind, "-o", out) == 0
+        assert words_by_page(out / f"hóa đơn.{suffix}") == [words]
+    text = (out / "hóa đơn.txt").read_text(encoding="utf-8")
+    assert text == "\n".join(map(" ".join, rows)) + "\n" != parted
+    # Markdown would fill one paragraph with the rows.
+    assert (out / "hóa đơn.md").read_text(encoding="utf-8").count("\\\n") == len(rows) - 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -299,8 +458,7 @@ def test_names_that_stand_twice(page: Page, folder: Path, tmp_path: Path, capsys
         (["PAGE", "--draw"], "--draw writes files"),
         (["PAGE", "-o", "PAGE"], "cannot be made a folder"),
         (["SCAN", "-o", "FOLDER", "--format", "pdf"], "would be overwritten"),
-        (["FOLDER", "-o", "FOLDER", "--format", "pdf"], "would be read there next time"),
-        (["FOLDER", "-o", "FOLDER", "--draw"], "would be read there next time"),
+        (["FOLDER", "-o", "FOLDER", "--format", "pdf"], "would be overwritten"),
         (["PAGE", "--detector", "tesseract"], "--detector tesseract: not installed; type pip install it"),
         (["PAGE", "--arch", "clip5str"], "unknown --arch clip5str"),
         (["PAGE", "--device", "cpx"], "cannot use --device cpx"),

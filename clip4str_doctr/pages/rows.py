@@ -1,0 +1,132 @@
+"""Words side by side -> one line across the page, as receipts, price lists and tables are read.
+
+docTR cuts its lines where the gap between two words is wide, and orders what remains column by column: names first,
+then prices. No option of its builder prevents that: docTR 1.1 adapts the gap to the page, and its lines lose words on
+pages that lie askew by two degrees.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from doctr.io.elements import Block, Document, Line
+from doctr.models.builder import DocumentBuilder
+
+__all__ = ["RowBuilder", "rows_of"]
+
+Values = npt.NDArray[np.float64]
+Boxes = Values  # (N, 4): xmin, ymin, xmax, ymax in pixels
+
+# A word belongs to a row if it shares so much of the lower one's height with the last words of that row.
+_SHARED = 0.5
+_LAST_WORDS = 3
+# Words with gaps below so many of their heights are of one phrase, whose slope shows how the page lies.
+_PHRASE_GAP = 1.5
+# By how much of its height a word's middle lies off its line, for want of tails and marks.
+_UNEVEN = 0.15
+_USUAL_SLOPE = 0.03
+_ROUNDS = 5
+
+
+class RowBuilder(DocumentBuilder):
+    """docTR's builder, but with one block for each page, and in it one line for each row of words, from top to bottom.
+
+    docTR 1.1 exports pages in an order that it finds by itself; `pages.outputs` write them as they stand.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(resolve_lines=True, resolve_blocks=False)
+
+    def __call__(self, *args: Any, **options: Any) -> Document:
+        document = super().__call__(*args, **options)
+        for page in document.pages:
+            words = [word for block in page.blocks for line in block.lines for word in line.words]
+            height, width = page.dimensions
+            corners = [np.asarray(word.geometry, np.float64) * (width, height) for word in words]
+            boxes = np.array([[*points.min(0), *points.max(0)] for points in corners]).reshape(-1, 4)
+            lines = [Line([words[number] for number in row]) for row in rows_of(boxes)]
+            page.blocks = [Block(lines)] if lines else []
+        return document
+
+
+def rows_of(boxes: Boxes) -> list[list[int]]:
+    """boxes (N, 4) of words in pixels -> their numbers, row by row from top to bottom, each from left to right.
+
+    A page may lie askew, and be seen at an angle, so that its rows are not parallel.
+    """
+    if not len(boxes):
+        return []
+    rows = _phrases(boxes)
+    # Phrases are short and tell the slope roughly only; the rows that are found by it are as wide as the page.
+    for _ in range(2):
+        level = _levelled(boxes, rows)
+        rows = _grouped(level)
+    return sorted(rows, key=lambda row: float(np.median(level[row][:, [1, 3]].mean(axis=1))))
+
+
+def _grouped(level: Boxes) -> list[list[int]]:
+    """Boxes of words on a level page -> rows: each word, from the left on, goes to the row nearest to it in height."""
+    rows: list[list[int]] = []
+    bands = np.zeros((len(level), 2))  # top and bottom of each row, where it ends
+    for number in np.argsort(level[:, 0], kind="stable").tolist():
+        top, bottom = level[number, [1, 3]]
+        above, below = bands[: len(rows)].T
+        shared = np.minimum(bottom, below) - np.maximum(top, above)
+        fits = shared >= _SHARED * np.minimum(bottom - top, below - above)
+        away = np.where(fits, abs(top + bottom - above - below), np.inf)
+        nearest = int(np.argmin(away)) if fits.any() else len(rows)
+        if nearest == len(rows):
+            rows.append([])
+        rows[nearest].append(number)
+        bands[nearest] = np.median(level[rows[nearest][-_LAST_WORDS:]][:, [1, 3]], axis=0)
+    return rows
+
+
+def _levelled(boxes: Boxes, chains: list[list[int]]) -> Boxes:
+    """The boxes, moved up or down as if the page lay level: each by its x times the slope of the page where it is.
+
+    chains: words that stand in one line, from left to right, of which some may be wrong.
+    """
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    ends = np.array([middles[[chain[0], chain[-1]]] for chain in chains if len(chain) > 1]).reshape(-1, 2, 2)
+    runs = ends[:, 1] - ends[:, 0]
+    widths = np.maximum(runs[:, 0], 1.0)
+    # Slopes depend on y as a straight line: with perspective the top of a page may rise and its bottom fall.
+    low, size = boxes[:, 1].min(), max(float(np.ptp(boxes[:, [1, 3]])), 1.0)
+    terms = np.stack([np.ones(len(ends)), (ends[..., 1].mean(1) - low) / size], axis=1)
+    noise = _UNEVEN * max(float(np.median(boxes[:, 3] - boxes[:, 1])), 1.0) / widths
+    slope, turn = _robust_line(terms, runs[:, 1] / widths, noise)
+    level = boxes.copy()
+    steep = slope + turn * (middles[:, 1] - low) / size
+    level[:, [1, 3]] -= (steep * (middles[:, 0] - np.median(middles[:, 0])))[:, None]
+    return level
+
+
+def _robust_line(terms: Values, values: Values, noise: Values) -> Values:
+    """terms (N, 2), values (N,) with outliers, noise (N,) -> coefficients (2,), near 0 where values say little."""
+    line: Values = np.zeros(2)
+    for _ in range(_ROUNDS):
+        weighted = terms.T / (noise**2 + ((values - terms @ line) / 3) ** 2)
+        line = np.asarray(
+            np.linalg.solve(weighted @ terms + np.eye(2) / _USUAL_SLOPE**2, weighted @ values), np.float64
+        )
+    return line
+
+
+def _phrases(boxes: Boxes) -> list[list[int]]:
+    """Chains of two or more words that follow each other closely."""
+    heights = boxes[:, 3] - boxes[:, 1]
+    lower = np.maximum(np.minimum(heights[:, None], heights), 1e-6)
+    shared = np.minimum(boxes[:, None, 3], boxes[:, 3]) - np.maximum(boxes[:, None, 1], boxes[:, 1])
+    gaps = boxes[:, 0] - boxes[:, None, 2]
+    near = (shared >= _SHARED * lower) & (gaps > -_SHARED * lower) & (gaps < _PHRASE_GAP * lower)
+    near &= boxes[:, 0] > boxes[:, None, 0]
+    nearest = np.where(near, gaps, np.inf).argmin(1).tolist()
+    follower = {one: nearest[one] for one in np.flatnonzero(near.any(1)).tolist()}
+    phrases = []
+    for first in sorted(set(follower) - set(follower.values())):
+        phrase = [first]
+        while phrase[-1] in follower:
+            phrase.append(follower[phrase[-1]])
+        phrases.append(phrase)
+    return phrases
