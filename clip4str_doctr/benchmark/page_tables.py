@@ -15,6 +15,7 @@ _SHARES = {
     "hmean": "H-mean",
     "hmean_uncased": "H-mean, uncased",
     "cer": "CER",
+    "cer_rows": "CER of rows",
 }
 
 

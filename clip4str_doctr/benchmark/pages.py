@@ -4,7 +4,8 @@
 writes JSON: a row per kind of page and reader, and the protocol. A word counts as found if a box of one's own has an
 IoU of 0.5 or more with its ink, both as straight boxes; as read, if besides the text there is the same, case and
 punctuation included. The CER is of the whole page's text, spaces and line breaks alike, in the order in which it was
-read: a wrong order of lines costs more than most wrong letters do.
+read: a wrong order of lines costs more than most wrong letters do. So a second one is of the same words put into rows
+across the page, as `page --layout rows` does.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from rapidfuzz.distance import Levenshtein
 
 from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser, versions
-from clip4str_doctr.benchmark.rendered_pages import PageWord, RenderedPage, photographed, render_page
+from clip4str_doctr.benchmark.rendered_pages import Layout, PageWord, RenderedPage, photographed, render_page
 from clip4str_doctr.benchmark.report import device_name, package_commit, tell, weights_of
 from clip4str_doctr.benchmark.scene_text import SceneText
 from clip4str_doctr.boxes import enclosing_boxes
@@ -33,11 +34,19 @@ from clip4str_doctr.detection import detector
 from clip4str_doctr.finders import TesseractWords
 from clip4str_doctr.lines import MARGIN
 from clip4str_doctr.lookup import find_weights
+from clip4str_doctr.pages.rows import rows_of
 
 __all__ = ["KINDS", "PageReading", "measure", "pages_of", "scene_pages", "score_pages"]
 
 ARCH = "clip4str_vn_tiny"
-KINDS = ("clean 150 dpi", "clean 300 dpi", "photographed 150 dpi", "columns 150 dpi", "table 150 dpi")
+KINDS = (
+    "clean 150 dpi",
+    "clean 300 dpi",
+    "photographed 150 dpi",
+    "columns 150 dpi",
+    "table 150 dpi",
+    "photographed table 150 dpi",
+)
 _IOU = 0.5
 
 Boxes = npt.NDArray[np.float64]  # (N, 4): xmin, ymin, xmax, ymax in pixels
@@ -137,12 +146,10 @@ def pages_of(kind: str, seeds: Sequence[int]) -> Iterator[RenderedPage]:
     """Pages of one of `KINDS`, one a seed. Raises ValueError for another kind."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    layout: Layout = "table" if "table" in kind else "columns" if "columns" in kind else "text"
     for seed in seeds:
-        if kind.startswith(("columns", "table")):
-            yield render_page(seed, "columns" if kind.startswith("columns") else "table", 150)
-        else:
-            page = render_page(seed, "text", 300 if "300" in kind else 150)
-            yield photographed(page, seed) if kind.startswith("photographed") else page
+        page = render_page(seed, layout, 300 if "300" in kind else 150)
+        yield photographed(page, seed) if "photographed" in kind else page
 
 
 def intersections(first: Boxes, second: Boxes) -> npt.NDArray[np.float64]:
@@ -190,6 +197,7 @@ class _Counts:
     right: int = 0
     right_uncased: int = 0
     edits: int = 0
+    row_edits: int = 0
     symbols: int = 0
 
     def add(self, page: RenderedPage, reading: PageReading) -> None:
@@ -202,6 +210,8 @@ class _Counts:
         self.right_uncased += sum(label.casefold() == text.casefold() for label, text in texts)
         truth = _flat(page.text)
         self.edits += Levenshtein.distance(_flat(reading.text), truth)
+        in_rows = (reading.words[number] for row in rows_of(reading.boxes) for number in row)
+        self.row_edits += Levenshtein.distance(_flat(" ".join(in_rows)), truth)
         self.symbols += len(truth)
 
 
@@ -209,8 +219,9 @@ def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) 
     """Shares over all words of the pages; a word that is not found is not read either. Seconds are means by page.
 
     recall, precision: of boxes. word_accuracy, word_precision, hmean: end to end, boxes whose text is right, of all
-    words, of all boxes given, and their harmonic mean; hmean_uncased: without regard to case. cer: None where the order
-    of words is not known. Raises ValueError if no page has a legible word.
+    words, of all boxes given, and their harmonic mean; hmean_uncased: without regard to case. cer: as the reader orders
+    words, cer_rows: as rows across the page; both None where the order of words is not known.
+    Raises ValueError if no page has a legible word.
     """
     counts = _Counts()
     for page, reading in zip(pages, readings, strict=True):
@@ -218,7 +229,7 @@ def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) 
     if not counts.wanted:
         raise ValueError(f"there is no legible word on {len(pages)} pages")
     steps = readings[0].seconds
-    given = max(counts.given, 1)
+    given, ordered = max(counts.given, 1), all(page.ordered for page in pages)
     return {
         "pages": len(pages),
         "words": counts.wanted,
@@ -229,7 +240,8 @@ def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) 
         # 2 r p / (r + p) of r = right / wanted and p = right / given.
         "hmean": round(2 * counts.right / (counts.wanted + counts.given), 4),
         "hmean_uncased": round(2 * counts.right_uncased / (counts.wanted + counts.given), 4),
-        "cer": round(counts.edits / counts.symbols, 4) if all(page.ordered for page in pages) else None,
+        "cer": round(counts.edits / counts.symbols, 4) if ordered else None,
+        "cer_rows": round(counts.row_edits / counts.symbols, 4) if ordered else None,
         "seconds_per_page": {step: round(float(np.mean([one.seconds[step] for one in readings])), 3) for step in steps},
     }
 

@@ -131,7 +131,7 @@ class RunRecipe:
     log_every: int  # steps
     validate_every: int  # samples
     checkpoint_minutes: float
-    # Parts that a batch is cut into, one after the other: less memory. Orders, hidden images and the like are each's own.
+    # Parts that a batch is cut into, one after the other: less memory. What is drawn by chance is drawn for each.
     accumulate: int = 1
     recompute: bool = False  # tower layers are computed again for the gradient instead of kept: less memory, slower
 

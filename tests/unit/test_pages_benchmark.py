@@ -68,7 +68,12 @@ def test_scores(page: RenderedPage) -> None:
     boxes = enclosing_boxes(np.stack([word.quad for word in page.words]))
     words = [word.text for word in page.words]
     perfect = score_pages([page], [PageReading(boxes, words, page.text, {"all": 1.5})])
-    assert [perfect[key] for key in ("recall", "precision", "word_accuracy", "cer", "hmean")] == [1, 1, 1, 0, 1]
+    shares = ("recall", "precision", "word_accuracy", "cer", "cer_rows", "hmean")
+    assert [perfect[key] for key in shares] == [1, 1, 1, 0, 0, 1]
+    # Read from the end: what its own order costs, rows put right.
+    reversed_page = PageReading(boxes[::-1], words[::-1], " ".join(words[::-1]), {"all": 1.0})
+    scored = score_pages([page], [reversed_page])
+    assert scored["cer"] > 0.5 and scored["cer_rows"] == 0
     assert perfect["seconds_per_page"] == {"all": 1.5}
     half = PageReading(boxes[::2], [word.upper() for word in words[::2]], "", {"all": 1.0})
     scored = score_pages([page], [half])
@@ -94,6 +99,7 @@ def test_words_that_are_illegible_are_neither_right_nor_wrong() -> None:
     scored = score_pages([page], [PageReading(boxes, ["a", "b", "c"], "", {"all": 1.0})])
     # The second box lies on the illegible word, the third for the most part beside it.
     assert (scored["recall"], scored["precision"], scored["hmean"], scored["cer"]) == (1, 0.5, 0.6667, None)
+    assert scored["cer_rows"] is None
 
 
 def test_boxes_on_pictures_without_words_count(tmp_path: Path) -> None:
