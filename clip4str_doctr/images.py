@@ -18,7 +18,7 @@ from clip4str_doctr.file_types import IMAGE_SUFFIXES
 
 __all__ = ["IMAGE_SUFFIXES", "UnreadableImageError", "count_frames", "find_images", "natural_key", "open_image"]
 
-# Of these Pillow scales grey levels of more than 8 bits to 16, whatever it calls the mode ("I" of old, and of PNM).
+# Of these Pillow scales whole grey levels of more than 8 bits to 16, also where it calls the mode "I".
 _WHITE_IS_65535 = frozenset({"PNG", "PPM"})
 
 # EXIF orientation -> how the stored picture must be turned to stand upright.
@@ -74,7 +74,7 @@ def open_image(path: Path | BinaryIO, frame: int = 0) -> npt.NDArray[np.uint8]:
     with _readable(), Image.open(path) as image:
         if frame:
             image.seek(frame)
-        whites = (65535,) if image.format in _WHITE_IS_65535 else (1, 255, 65535)
+        whites = (65535,) if image.mode == "I" and image.format in _WHITE_IS_65535 else (1, 255, 65535)
         return np.array(_to_rgb(_upright(image), whites))
 
 

@@ -3,8 +3,10 @@
 import hashlib
 import logging
 import os
+import re
 import tempfile
 from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +26,9 @@ __all__ = ["check_prefix", "downloaded", "holds_state_dict", "is_web_address", "
 
 logger = logging.getLogger(__name__)
 
+# Shorter ones are numbers: model-2.pt.
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+
 
 def is_web_address(path: str | Path) -> bool:
     """Whether a path is the http(s) address of a file."""
@@ -31,38 +36,43 @@ def is_web_address(path: str | Path) -> bool:
 
 
 def downloaded(url: str, hash_prefix: str | None = None) -> Path:
-    """The file behind an http(s) address, downloaded by docTR unless it lies in docTR's cache already.
+    """The file behind an http(s) address, downloaded unless it lies in docTR's cache already.
 
-    hash_prefix: what its SHA-256 must begin with; None: what docTR reads off a name like model-0a1b2c3d.pt, if any.
+    hash_prefix: what its SHA-256 must begin with; None: what a name like model-0a1b2c3d.pt says, if any.
     Raises WeightsNotFoundError if it cannot be had, WeightsError for another hash and for what holds no weights.
     """
-    from doctr.utils.data import download_from_url
-
     name = PurePosixPath(urlsplit(url).path).name or "weights"
+    if hash_prefix is None and (said := _HASH_IN_NAME.search(name)):
+        hash_prefix = said[1]
     cache = Path(os.environ.get("DOCTR_CACHE_DIR") or os.path.expanduser("~/.cache/doctr"), "models")
-    # docTR knows files of its cache by their names alone, and most are called pytorch_model.bin.
+    # Of the whole address: most files are called pytorch_model.bin.
     target = cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}_{name}"
     if target.is_file() and (hash_prefix is None or sha256_of(target).startswith(hash_prefix)):
         return target
-    cache.mkdir(parents=True, exist_ok=True)
-    # docTR takes what a broken download has left for the whole file: so it is moved there when it is known to be whole.
-    with tempfile.TemporaryDirectory(dir=cache) as partial:
-        try:
-            file = download_from_url(url, name, hash_prefix, cache_dir=partial)
-        except OSError as error:
-            raise WeightsNotFoundError(f"cannot get {url} ({error}); check the address and the network") from error
-        except ValueError as error:
-            raise WeightsError(f"{url} is not the file that was expected: {error}") from error
-        _check_whole(file)
-        os.replace(file, target)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            partial = Path(folder, name)
+            # Not docTR's own function: where https fails that asks by http, from whoever may answer.
+            torch.hub.download_url_to_file(url, str(partial))
+            if hash_prefix is not None:
+                check_prefix(partial, hash_prefix)
+            _check_whole(partial)
+            os.replace(partial, target)
+    except WeightsError as error:
+        raise WeightsError(f"{url} is not the file that was expected: {error}") from error
+    except (OSError, HTTPException) as error:
+        raise WeightsNotFoundError(f"cannot get {url} ({error}); check the address and the network") from error
     return target
 
 
 def _check_whole(file: Path) -> None:
-    """Raise WeightsError for what can be neither a state dict nor a checkpoint, as half of one or a web page."""
+    """Raise WeightsError for what is no whole state dict or checkpoint: half of one, one damaged, a web page."""
     if is_safetensors(file):
         read_tensors(file, None)
-    elif not is_state_dict(file):
+    elif is_state_dict(file):
+        read_state_dict(file)
+    else:
         read_checkpoint(file)
 
 

@@ -27,7 +27,7 @@ def page_tables(report: Mapping[str, Any]) -> list[Table]:
         cells = tuple(
             (
                 row["reader"],
-                *("" if row[key] is None else f"{100 * row[key]:.1f}" for key in _SHARES),
+                *("" if row.get(key) is None else f"{100 * row[key]:.1f}" for key in _SHARES),
                 f"{sum(row['seconds_per_page'].values()):.1f}",
             )
             for row in rows

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from clip4str_doctr.atomic import written
 from clip4str_doctr.file_types import PAGE_SUFFIXES, listed
-from clip4str_doctr.pages.jobs import SUFFIXES, Job, PageCommandError, complaint_about, origins_of, plan
+from clip4str_doctr.pages.jobs import SUFFIXES, Job, PageCommandError, claimed_folder, complaint_about, plan
 from clip4str_doctr.pages.origins import Origins
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
     for path in missing:
         print(f"{path}: no such file or folder", file=sys.stderr)
     jobs = plan(args, [path for path in args.paths if path.exists()])
-    origins = None if args.out is None else origins_of(args, jobs)
+    origins = None if args.out is None else claimed_folder(args, jobs)
     waiting = [job for job in jobs if origins is None or args.overwrite or not job.done(origins)]
     if skipped := len(jobs) - len(waiting):
         print(
@@ -149,11 +149,11 @@ def _read_all(
             before = bar.n
             try:
                 read += _read_file(job, count, run)
-            except (OSError, RuntimeError, ValueError, cv2.error) as error:
+            except (OSError, RuntimeError, ValueError, MemoryError, cv2.error) as error:
                 # Of unreadable files, and of what finds words: another package's may fail on one page and go on.
                 if isinstance(error, BrokenPipeError):
                     raise
-                bar.write(f"{job.source}: {error}", file=sys.stderr)
+                bar.write(f"{job.source}: {_reason(error)}", file=sys.stderr)
             bar.update(before + count - bar.n)
     if args.out is None and args.format == "json":
         json.dump(run.exports, sys.stdout, ensure_ascii=False, indent=1)
@@ -211,11 +211,12 @@ def _pages_of(job: Job, count: int, run: _Run) -> "tuple[list[Page], list[int]]"
         try:
             pixels = draw()
             pages.append(read_page(run.predictor, pixels, number))
-        except (OSError, RuntimeError, ValueError, cv2.error) as error:
+        except (OSError, RuntimeError, ValueError, MemoryError, cv2.error) as error:
             if count == 1:
                 raise
-            run.bar.write(f"{job.source}, page {number + 1}: {error}", file=sys.stderr)
+            run.bar.write(f"{job.source}, page {number + 1}: {_reason(error)}", file=sys.stderr)
             unread.append(number + 1)
+            _forget_drawing(job, number, run)
             pages.append(unread_page(number) if pixels is None else unread_page(number, pixels.shape[:2]))
         else:
             _draw(job, number, pixels, pages[-1], run)
@@ -223,6 +224,17 @@ def _pages_of(job: Job, count: int, run: _Run) -> "tuple[list[Page], list[int]]"
     if len(unread) == len(pages):
         raise ValueError(f"none of its {len(pages)} pages could be read; nothing is written")
     return pages, unread
+
+
+def _reason(error: Exception) -> str:
+    """Python's MemoryError says nothing."""
+    return str(error) or type(error).__name__
+
+
+def _forget_drawing(job: Job, number: int, run: _Run) -> None:
+    """Take an earlier drawing of a page away: it would stand beside an empty page."""
+    if job.drawing is not None and run.origins is not None and run.origins.is_from(job.drawing_of(number), job.source):
+        job.drawing_of(number).unlink(missing_ok=True)
 
 
 def _draw(job: Job, number: int, pixels: "npt.NDArray[np.uint8]", page: "Page", run: _Run) -> None:

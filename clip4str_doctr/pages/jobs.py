@@ -14,7 +14,7 @@ from pathlib import Path
 from clip4str_doctr.file_types import PAGE_SUFFIXES, overlooked
 from clip4str_doctr.pages.origins import Origins
 
-__all__ = ["SUFFIXES", "Job", "PageCommandError", "complaint_about", "origins_of", "plan"]
+__all__ = ["SUFFIXES", "Job", "PageCommandError", "complaint_about", "claimed_folder", "plan"]
 
 SUFFIXES = {"text": ".txt", "json": ".json", "hocr": ".hocr", "md": ".md", "pdf": ".pdf"}
 
@@ -68,11 +68,8 @@ def plan(args: argparse.Namespace, paths: Sequence[Path]) -> list[Job]:
         raise PageCommandError(f"no image or PDF in {', '.join(map(str, paths))}; page --help says what is read")
     if args.out is None:
         return [Job(source, None, None) for source in sources]
-    # scan.png and scan.pdf of one run become scan.png.txt and scan.pdf.txt.
-    alike = _groups([source.stem for source in sources])
     jobs = []
-    for source in sources:
-        stem = source.stem if len(alike[_key(source.stem)]) == 1 else source.name
+    for source, stem in zip(sources, _output_stems(sources), strict=True):
         output = args.out / (stem + SUFFIXES[args.format])
         jobs.append(Job(source, output, args.out / f"{stem}.boxes.png" if args.draw else None))
     for names in _groups([path.name for job in jobs for path in job.targets]).values():
@@ -107,6 +104,18 @@ def _sources(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(sources))
 
 
+def _output_stems(sources: Sequence[Path]) -> list[str]:
+    """scan.png and scan.pdf of one run become scan.png.txt and scan.pdf.txt; scan.PNG beside them scan.PNG-2.txt."""
+    stems, names = _groups([source.stem for source in sources]), _groups([source.name for source in sources])
+    outputs = []
+    for source in sources:
+        spellings = list(dict.fromkeys(names[_key(source.name)]))
+        place = spellings.index(source.name)
+        alone = len(stems[_key(source.stem)]) == 1
+        outputs.append(source.stem if alone else f"{source.name}-{place + 1}" if place else source.name)
+    return outputs
+
+
 def _groups(names: Sequence[str]) -> dict[str, list[str]]:
     """Names by what is the same for each of them."""
     groups: dict[str, list[str]] = {}
@@ -126,11 +135,9 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def origins_of(args: argparse.Namespace, jobs: Sequence[Job]) -> Origins:
-    """The record of the folder for outputs, which is made; nothing in it may be another source's or a stranger's.
-
-    Raises PageCommandError.
-    """
+def claimed_folder(args: argparse.Namespace, jobs: Sequence[Job]) -> Origins:
+    """Make the folder for outputs -> its record. Raises PageCommandError if an output's place in it is another source's
+    or a stranger's, unless the user says --overwrite, and for a folder that cannot be made."""
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         origins = Origins(args.out)

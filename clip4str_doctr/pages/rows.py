@@ -26,6 +26,9 @@ _PHRASE_GAP = 1.5
 _UNEVEN = 0.15
 _USUAL_SLOPE = 0.03
 _ROUNDS = 5
+# What is so many times as high as most words.
+_TALL = 1.8
+_AT_ONCE = 512
 
 
 class RowBuilder(DocumentBuilder):
@@ -65,10 +68,31 @@ def rows_of(boxes: Boxes) -> list[list[int]]:
 
 
 def _grouped(level: Boxes) -> list[list[int]]:
-    """Boxes of words on a level page -> rows: each word, from the left on, goes to the row nearest to it in height."""
+    """Boxes of words on a level page -> rows.
+
+    What is much higher than most words, a logo or a heading, may stand beside several rows: it makes rows of its own
+    kind, each of which then goes to the row beside its middle, if there is one.
+    """
+    heights = level[:, 3] - level[:, 1]
+    tall = heights > _TALL * np.median(heights)
+    rows = _chained(level, np.flatnonzero(~tall))
+    bands = [np.median(level[row][:, [1, 3]], axis=0) for row in rows]
+    for high in _chained(level, np.flatnonzero(tall)):
+        middle = float(np.median(level[high][:, [1, 3]].mean(axis=1)))
+        beside = [row for row, (top, bottom) in zip(rows, bands, strict=False) if top <= middle <= bottom]
+        if beside:
+            beside[0].extend(high)
+            beside[0].sort(key=lambda number: level[number, 0])
+        else:
+            rows.append(high)
+    return rows
+
+
+def _chained(level: Boxes, numbers: npt.NDArray[np.intp]) -> list[list[int]]:
+    """Words of like height -> rows: each, from the left on, goes to the row that is nearest to it in y."""
     rows: list[list[int]] = []
-    bands = np.zeros((len(level), 2))  # top and bottom of each row, where it ends
-    for number in np.argsort(level[:, 0], kind="stable").tolist():
+    bands = np.zeros((len(numbers), 2))  # top and bottom of each row, where it ends
+    for number in numbers[np.argsort(level[numbers, 0], kind="stable")].tolist():
         top, bottom = level[number, [1, 3]]
         above, below = bands[: len(rows)].T
         shared = np.minimum(bottom, below) - np.maximum(top, above)
@@ -115,14 +139,9 @@ def _robust_line(terms: Values, values: Values, noise: Values) -> Values:
 
 def _phrases(boxes: Boxes) -> list[list[int]]:
     """Chains of two or more words that follow each other closely."""
-    heights = boxes[:, 3] - boxes[:, 1]
-    lower = np.maximum(np.minimum(heights[:, None], heights), 1e-6)
-    shared = np.minimum(boxes[:, None, 3], boxes[:, 3]) - np.maximum(boxes[:, None, 1], boxes[:, 1])
-    gaps = boxes[:, 0] - boxes[:, None, 2]
-    near = (shared >= _SHARED * lower) & (gaps > -_SHARED * lower) & (gaps < _PHRASE_GAP * lower)
-    near &= boxes[:, 0] > boxes[:, None, 0]
-    nearest = np.where(near, gaps, np.inf).argmin(1).tolist()
-    follower = {one: nearest[one] for one in np.flatnonzero(near.any(1)).tolist()}
+    # Some at a time, for memory: a newspaper's page has thousands of words.
+    blocks = (range(first, min(first + _AT_ONCE, len(boxes))) for first in range(0, len(boxes), _AT_ONCE))
+    follower = {one: other for block in blocks for one, other in _followers(boxes, np.array(block))}
     phrases = []
     for first in sorted(set(follower) - set(follower.values())):
         phrase = [first]
@@ -130,3 +149,15 @@ def _phrases(boxes: Boxes) -> list[list[int]]:
             phrase.append(follower[phrase[-1]])
         phrases.append(phrase)
     return phrases
+
+
+def _followers(boxes: Boxes, some: npt.NDArray[np.intp]) -> list[tuple[int, int]]:
+    """(word, the next to its right that is close by) for those of `some` that have one."""
+    heights = boxes[:, 3] - boxes[:, 1]
+    lower = np.maximum(np.minimum(heights[some, None], heights), 1e-6)
+    shared = np.minimum(boxes[some, None, 3], boxes[:, 3]) - np.maximum(boxes[some, None, 1], boxes[:, 1])
+    gaps = boxes[:, 0] - boxes[some, None, 2]
+    near = (shared >= _SHARED * lower) & (gaps > -_SHARED * lower) & (gaps < _PHRASE_GAP * lower)
+    near &= boxes[:, 0] > boxes[some, None, 0]
+    nearest = np.argmin(np.where(near, gaps, np.inf), axis=1)
+    return [(int(some[row]), int(nearest[row])) for row in np.flatnonzero(near.any(axis=1))]

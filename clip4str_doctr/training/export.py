@@ -12,7 +12,7 @@ import torch
 from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.config import model_config_from_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
-from clip4str_doctr.training.provenance import data_of, licence_of
+from clip4str_doctr.training.provenance import data_of, licence_of, samples_of
 from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
 from clip4str_doctr.training.start import CHECKPOINT_PARTS
 from clip4str_doctr.training.validate import suite_scores, watched_certainty, watched_temperature
@@ -51,7 +51,6 @@ def export(
     model.load_state_dict(state["average"]["weights"])
     if blend is not None:
         training = {**(training or {}), "blend": _blend(model, blend, blend_share)}
-    samples = state["step"] * recipe.data.batch_size
     metrics: dict[str, Any] = {}
     # They are of the run's own weights, which blended ones are not.
     if state["scores"] and blend is None:
@@ -73,7 +72,7 @@ def export(
         data=data_of(state),
         recipe=state["recipe"],
         commit=commit,
-        training={"samples": samples, "hours": round(state["active_seconds"] / 3600, 2), **(training or {})},
+        training={"samples": samples_of(state), "hours": round(state["active_seconds"] / 3600, 2), **(training or {})},
     )
     # What was fitted to the weights it started from is nearer than nothing.
     model.postprocessor.temperature = origin.get("temperature", 1.0)

@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["data_of", "licence_of"]
+__all__ = ["data_of", "licence_of", "samples_of"]
+
+
+def samples_of(state: Mapping[str, Any]) -> int:
+    """state: of a `TrainingRun` -> how many words it has learned from."""
+    return int(state["step"] * state["recipe"]["data"]["batch_size"])
 
 
 def licence_of(state: Mapping[str, Any]) -> str:
@@ -18,7 +23,7 @@ def licence_of(state: Mapping[str, Any]) -> str:
 def data_of(state: Mapping[str, Any]) -> str:
     """state: of a `TrainingRun` -> what it was trained on so far, and what the weights were that it started from."""
     recipe, own, origin = state["recipe"], state.get("own_words"), state.get("origin")
-    samples = state["step"] * recipe["data"]["batch_size"]
+    samples = samples_of(state)
     rendered = "Vietnamese words rendered by clip4str_doctr.training.synth"
     if own:
         names = ", ".join(Path(folder).name for folder in recipe["words"]["train"])

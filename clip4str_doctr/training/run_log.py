@@ -38,8 +38,10 @@ class RunLog:
         self.last_tick = time.monotonic()
         self.window_seconds = run.active_seconds
         self.window_step = run.step
-        validated = [line["step"] for line in kept if line.get("kind") == "validation"]
-        self.validated_step = max(validated, default=-1)
+        validations = [line for line in kept if line.get("kind") == "validation"]
+        self.validated_step = validations[-1]["step"] if validations else -1
+        if self.validated_step == run.step:  # killed between the two, its checkpoint has the scores of before
+            run.scores = {style: scores for style, scores in validations[-1].items() if isinstance(scores, dict)}
         self.totals: dict[str, Tensor] = {}
 
     def tick(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.config import PRESETS, ModelConfig, model_config_from_dict, model_config_to_dict
 from clip4str_doctr.lookup import find_weights
-from clip4str_doctr.training.provenance import data_of, licence_of
+from clip4str_doctr.training.provenance import data_of, licence_of, samples_of
 from clip4str_doctr.training.recipe import ModelRecipe
 from clip4str_doctr.weight_card import TENSOR_FILE, WeightCard, WeightsError, read_card, sha256_of
 from clip4str_doctr.weights import load_model, locate
@@ -87,8 +87,7 @@ def _from_weights(name: str, place: Path, tokenizer: str | Path | None) -> Start
 def _from_checkpoint(name: str, path: Path) -> Start:
     state = read_run_state(path, CHECKPOINT_PARTS)
     before = state.get("origin") or {}
-    samples = state["step"] * state["recipe"]["data"]["batch_size"]
-    source = f"a run of clip4str_doctr.training, at {samples} words"
+    source = f"a run of clip4str_doctr.training, at {samples_of(state)} words"
     temperature = before.get("temperature", 1.0)
     origin = _origin(name, sha256_of(path), source, licence_of(state), data_of(state), temperature)
     return Start(model_config_from_dict(state["config"]), state["average"]["weights"], state["ctc_head"], origin)

@@ -76,6 +76,11 @@ def test_wide_gray_levels(tmp_path: Path, white: int, dtype: Any) -> None:
     assert opened[0, :, 0].tolist() == shares[0].tolist()
 
 
+def test_gray_levels_of_floats_in_pfm(tmp_path: Path) -> None:
+    (tmp_path / "a.pfm").write_bytes(b"Pf\n3 1\n-1.0\n" + np.array([0, 0.2, 1], "<f4").tobytes())
+    assert open_image(tmp_path / "a.pfm")[0, :, 0].tolist() == [0, 51, 255]
+
+
 def test_a_dark_picture_whose_white_is_declared_stays_dark(tmp_path: Path) -> None:
     levels = np.array([[0, 100, 255]], np.uint16)
     (tmp_path / "a.pgm").write_bytes(b"P5 3 1 65535\n" + levels.astype(">u2").tobytes())

@@ -63,6 +63,20 @@ def test_a_table_seen_at_an_angle(seed: int) -> None:
     assert words == page.text.split()
 
 
+def test_a_logo_beside_three_lines() -> None:
+    lines = [[(x, y, x + 60, y + 30) for x in (200, 270, 340)] for y in (0, 45, 90)]
+    boxes = np.array([(20, 0, 150, 120), *lines[0], *lines[1], *lines[2], (200, 140, 260, 170)], float)
+    assert rows_of(boxes) == [[1, 2, 3], [0, 4, 5, 6], [7, 8, 9], [10]]
+
+
+def test_thousands_of_words() -> None:
+    """Of a newspaper, compared some at a time."""
+    across, down = np.meshgrid(np.arange(60), np.arange(50))
+    corners = np.stack([across.ravel() * 50.0, down.ravel() * 20.0], axis=1)
+    boxes = np.concatenate([corners, corners + (40, 12)], axis=1)
+    assert rows_of(boxes) == np.arange(3000).reshape(50, 60).tolist()
+
+
 def test_no_words_and_one() -> None:
     assert rows_of(np.zeros((0, 4))) == []
     assert rows_of(np.array([[5.0, 5, 9, 9]])) == [[0]]

@@ -99,28 +99,63 @@ def test_the_hash_of_a_download(site: Any, cache: Path, micro: CLIP4STR) -> None
     address, folder, asked = site
     torch.save(micro.state_dict(), folder / "model.pt")
     model = changed(micro)
-    with pytest.raises(WeightsError, match=f"{address}/model.pt is not the file that was expected: .*hash"):
+    with pytest.raises(
+        WeightsError, match=f"{address}/model.pt is not the file that was expected: .* begins with 0000"
+    ):
         model.from_pretrained(f"{address}/model.pt", hash_prefix="00000000")
     assert not list(cache.iterdir())
     sha256 = sha256_of(folder / "model.pt")
     for _ in range(2):
         model.from_pretrained(f"{address}/model.pt", hash_prefix=sha256[:8])
     assert same_weights(model, micro) and len(asked) == 2
+    # What a name says of it counts as well, if it is no mere number.
+    for name in (f"model-{sha256[:8]}.pt", "model-2.pt", "model-00002.pt"):
+        (folder / name).write_bytes((folder / "model.pt").read_bytes())
+        model.from_pretrained(f"{address}/{name}")
+    (folder / "model-0123abcd.pt").write_bytes((folder / "model.pt").read_bytes())
+    with pytest.raises(WeightsError, match="begins with 0123abcd, got"):
+        model.from_pretrained(f"{address}/model-0123abcd.pt")
 
 
-@pytest.mark.parametrize("kind", ["nothing", "web page", "half of it", "half of a safetensors file"])
+def test_nobody_is_asked_without_tls_who_was_to_be_asked_with_it(site: Any, cache: Path, micro: CLIP4STR) -> None:
+    """docTR's own download asks by http where https fails."""
+    address, folder, asked = site
+    torch.save(micro.state_dict(), folder / "model.pt")
+    with pytest.raises(WeightsNotFoundError, match="cannot get https://.* check the address and the network"):
+        changed(micro).from_pretrained(f"https{address.removeprefix('http')}/model.pt")
+    assert not any("model.pt" in path for path in asked)
+
+
+def test_addresses_and_folders_that_are_none(
+    cache: Path, micro: CLIP4STR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(WeightsNotFoundError, match="cannot get http://127.0.0.1/my model.pt"):
+        changed(micro).from_pretrained("http://127.0.0.1/my model.pt")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DOCTR_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(WeightsNotFoundError, match="cannot get http://127.0.0.1/model.pt"):
+        changed(micro).from_pretrained("http://127.0.0.1/model.pt")
+
+
+@pytest.mark.parametrize(
+    "kind", ["nothing", "web page", "half of it", "half of a safetensors file", "a byte that is wrong"]
+)
 def test_what_cannot_be_downloaded_is_not_kept(kind: str, site: Any, cache: Path, micro: CLIP4STR) -> None:
-    """docTR leaves an empty file in its cache where there is nothing, and takes it for the weights from then on."""
     address, folder, _ = site
     file = folder / "model.pt"
     if kind == "web page":
         file.write_text("<!DOCTYPE html><html>Please log in")
     elif kind != "nothing":
-        if kind == "half of it":
+        if kind != "half of a safetensors file":
             torch.save(micro.state_dict(), file)
         else:
             save_file(micro.state_dict(), file)
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        content = bytearray(file.read_bytes())
+        if kind.startswith("half"):
+            file.write_bytes(content[: len(content) // 2])
+        else:
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
     model = changed(micro)
     before = copy.deepcopy(model)
     error, message = {
@@ -128,6 +163,7 @@ def test_what_cannot_be_downloaded_is_not_kept(kind: str, site: Any, cache: Path
         "web page": (WeightsError, "got a web page"),
         "half of it": (WeightsError, "is cut short or damaged"),
         "half of a safetensors file": (WeightsError, "or a part of one"),
+        "a byte that is wrong": (WeightsError, "damaged"),
     }[kind]
     with pytest.raises(error, match=message):
         model.from_pretrained(f"{address}/model.pt")

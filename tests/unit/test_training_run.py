@@ -274,6 +274,17 @@ def test_a_killed_run_tells_no_step_twice(tmp_path: Path, one_thread: None) -> N
         assert told(tmp_path) == [(line["step"], line["kind"]) for line in map(json.loads, whole.splitlines())]
 
 
+def test_the_scores_of_a_validation_that_was_logged_are_not_lost(tmp_path: Path, one_thread: None) -> None:
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    whole = read_card(tmp_path / loop.WEIGHTS).metrics
+    # As if it had been killed after the last validation, its last checkpoint being of just before.
+    state = torch.load(tmp_path / loop.CHECKPOINT, weights_only=True)
+    torch.save({**state, "scores": {}}, tmp_path / loop.CHECKPOINT)
+    shutil.rmtree(tmp_path / loop.WEIGHTS)
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    assert read_card(tmp_path / loop.WEIGHTS).metrics == whole and "clean" in whole["watched"]
+
+
 def told(folder: Path) -> list[tuple[int, str]]:
     lines = (folder / loop.LOG).read_text(encoding="utf-8").splitlines()
     return [(line["step"], line["kind"]) for line in map(json.loads, lines)]

@@ -144,7 +144,7 @@ def test_the_card_says_whose_weights_were_trained_on(micro_folder: Path, tmp_pat
     ("init", "recipe", "message"),
     [
         ("nowhere", {}, "nowhere does not exist"),
-        ("https://example.org/a.ckpt", {}, "web addresses are not loaded"),
+        ("https://example.org/a.ckpt", {}, "web addresses are loaded by a model.s from_pretrained only"),
         ("MICRO", {"preset": "clip4str_vn"}, "holds a clip4str_vn_tiny, but model.preset is clip4str_vn"),
         ("MICRO", {"overrides": {"decoder": {"heads": 4}}}, "asks for another decoder than .* has"),
         ("text.pt", {}, "cannot be read .*expected the checkpoint.pt of a training run"),
