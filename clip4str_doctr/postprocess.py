@@ -59,8 +59,8 @@ class PostProcessor:
         probabilities, ids = logits.softmax(-1).cpu().max(-1)
         if self.temperature != 1.0:
             # The symbols above stay: a division could round two almost equal logits to the same number.
-            warmed = (logits / self.temperature).softmax(-1).cpu()
-            probabilities = warmed.gather(-1, ids[..., None])[..., 0]
+            warmed = (logits / self.temperature).softmax(-1)
+            probabilities = warmed.gather(-1, ids[..., None].to(warmed.device))[..., 0].cpu()
         eos = self._charset.eos
         words: list[tuple[str, float]] = []
         for word, probability in zip(ids.tolist(), probabilities, strict=True):

@@ -37,17 +37,20 @@ class WeightState:
     """What a module's tensors are at one moment, to be compared with a later one; keeps none of them alive.
 
     Seen: tensors put in the place of others, moved, cast, or changed in place by anything that autograd keeps count of
-    (`copy_`, `load_state_dict`) or by an optimizer, and autocast. Not seen: values written through `tensor.data`.
+    (`copy_`, `load_state_dict`) or by an optimizer, autocast, and on GPUs another stream, which would not wait for what
+    the first one is still computing. Not seen: values written through `tensor.data`, and what changes a module without
+    changing a tensor, as adapters that are switched off, or hooks.
     """
 
     def __init__(self, module: nn.Module, *others: object) -> None:
         tensors = [*module.parameters(), *module.buffers()]
         # Tensors made under inference_mode have no count of their changes.
-        self.known = not any(tensor.is_inference() for tensor in tensors)
+        # The replicas of torch.nn.DataParallel have no parameters at all.
+        self.known = bool(tensors) and not any(tensor.is_inference() for tensor in tensors)
         self._tensors = [weakref.ref(tensor) for tensor in tensors] if self.known else []
-        autocast = active_autocast(tensors[0].device) if tensors else None
         facts = [tensor_facts(tensor) for tensor in tensors] if self.known else []
-        self._facts = (autocast, facts)
+        device = tensors[0].device if tensors else torch.device("cpu")
+        self._facts = (active_autocast(device), _stream(device), facts)
         self._others = others
 
     def same_as(self, other: "WeightState") -> bool:
@@ -60,6 +63,10 @@ class WeightState:
             # An address may be given out again, but not while its first owner lives.
             and all(one() is two() is not None for one, two in zip(self._tensors, other._tensors, strict=True))
         )
+
+
+def _stream(device: torch.device) -> int | None:
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else None
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -58,14 +58,24 @@ class _ClipAttention(Attention):
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
 
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 class _ClipMLP(nn.Sequential):
     """open_clip's linear layer, QuickGELU and linear layer, with as few passes over what is widest as can be."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, L, d) -> (N, L, d)."""
         first, _, last = self
-        # Quantisers put layers of their own here.
-        if torch.is_grad_enabled() or not (isinstance(first, Linear) and isinstance(last, Linear)):
+        # Quantisers put layers of their own here, pruning and calibration hooks.
+        if (
+            torch.is_grad_enabled()
+            or not isinstance(first, Linear)
+            or not isinstance(last, Linear)
+            or _is_hooked(first)
+            or _is_hooked(last)
+        ):
             out: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call]  # torch ships it so
             return out
         # QuickGELU, h sigmoid(1.702 h), is silu(1.702 h) / 1.702, which can be written where h was: fresh memory of

@@ -29,7 +29,8 @@ _PACKED_TOKENS = 512
 class TextTower(nn.Module):
     """What both towers share: captions that were encoded before need not be encoded again.
 
-    cache: used in eval mode without gradients only, and emptied when the weights change; see `CaptionCache`.
+    cache: used in eval mode without gradients only, and emptied when the weights change; see `CaptionCache`. Whoever
+    switches adapters or hooks of the tower empties it by hand: `cache.clear()`.
     """
 
     def __init__(self) -> None:

@@ -374,6 +374,21 @@ def test_weights_made_in_inference_mode_are_never_remembered() -> None:
         assert not WeightState(module).same_as(WeightState(module))
 
 
+def test_a_module_without_tensors_is_never_the_same() -> None:
+    """The replicas of torch.nn.DataParallel: their parameters are no longer theirs, and their cache is shared."""
+    module = torch.nn.Identity()
+    assert not WeightState(module).same_as(WeightState(module))
+
+
+def test_another_stream_does_not_see_what_the_first_still_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = torch.nn.Linear(2, 2)
+    states = []
+    for stream in (1, 1, 2):
+        monkeypatch.setattr("clip4str_doctr.weight_state._stream", lambda device, stream=stream: stream)
+        states.append(WeightState(module))
+    assert states[0].same_as(states[1]) and not states[1].same_as(states[2])
+
+
 def test_threads_share_the_cache() -> None:
     model = golden_model()
     model.text_tower.cache.max_bytes = 20_000

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
+from clip4str_doctr.config import ClipImageTowerConfig
 from clip4str_doctr.modeling import linear as module
 from clip4str_doctr.modeling.image_tower import ClipImageTower
 from clip4str_doctr.modeling.layers import Block
@@ -137,8 +139,6 @@ class _OtherLinear(nn.Module):
 def test_clips_blocks_are_open_clips(enabled: bool) -> None:
     from open_clip.transformer import QuickGELU, VisionTransformer
 
-    from clip4str_doctr.config import ClipImageTowerConfig
-
     config = ClipImageTowerConfig(image_size=(64, 64), patch_size=8, width=128, layers=2, output_dim=32)
     torch.manual_seed(0)
     tower = ClipImageTower(config).eval()
@@ -153,6 +153,21 @@ def test_clips_blocks_are_open_clips(enabled: bool) -> None:
             block.mlp.c_fc = _OtherLinear(block.mlp.c_fc)
         with torch.inference_mode():
             torch.testing.assert_close(tower(pixels), theirs(pixels), atol=2e-5, rtol=1e-5)
+
+
+def test_hooks_of_clips_layers_are_called() -> None:
+    """Those of pruning, which make the weight before each call, among them."""
+    config = ClipImageTowerConfig(image_size=(64, 64), patch_size=8, width=128, layers=1, output_dim=32)
+    torch.manual_seed(0)
+    tower, pixels = ClipImageTower(config).eval(), torch.randn(1, 3, 64, 64)
+    layer = tower.visual.transformer.resblocks[0].mlp.c_fc
+    with torch.inference_mode():
+        whole = tower(pixels)
+        prune.l1_unstructured(layer, "weight", 0.5)
+        pruned = tower(pixels)
+        del layer.weight  # is made anew before each call
+        torch.testing.assert_close(tower(pixels), pruned)
+    assert not torch.allclose(whole, pruned, atol=1e-3)
 
 
 @pytest.fixture
