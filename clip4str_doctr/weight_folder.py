@@ -1,12 +1,14 @@
 """Our weight folder: config.json, model.safetensors, card.json and, for M-CLIP, tokenizer/; written whole or not."""
 
 import json
+import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from clip4str_doctr.atomic import sync_file, sync_folder
 from clip4str_doctr.config import ModelConfig, model_config_from_dict, model_config_to_dict
 from clip4str_doctr.modeling.clip4str import CERTAIN_FROM, CLIP4STR, build_model
 from clip4str_doctr.modeling.text_tower import TOKENIZER_KEY, MClipTextTower
@@ -43,6 +46,17 @@ __all__ = [
     "read_folder",
     "write_folder",
 ]
+
+logger = logging.getLogger(__name__)
+
+# What a folder is called while it is written, and where in it the files go that it replaces.
+_PARTIALS = ".clip4str-*.partial"
+_REPLACED = ".replaced"
+# Younger ones may be of a writer that lives, perhaps in another container.
+_ABANDONED_SECONDS = 24 * 60 * 60
+# The tensor file is the likeliest to be in use. Without a config nobody takes a folder for weights, without a card
+# nobody loads it, and under the old card new tensors are refused.
+_ORDER = {TENSOR_FILE: 0, CONFIG_FILE: 2, CARD_FILE: 3}
 
 
 def empty_model(config: ModelConfig) -> CLIP4STR:
@@ -155,12 +169,13 @@ def write_folder(
     overwrite: bool = False,
     advance: Callable[[int], object] | None = None,
 ) -> WeightCard:
-    """Write a folder beside its destination and move it there when it is complete; returns the card it got.
+    """Write a folder under a passing name and move it to its destination when complete; returns the card it got.
 
     model: may be empty; its config, parameter count and tokenizer are written. tensors: its state dict, possibly
     mapped from elsewhere. dtype: of stored floating point tensors, None keeps theirs.
     Raises FileExistsError for a non-empty folder that is not ours, unless `overwrite`, which replaces our files in it;
-    WeightsError for a model that could not be loaded again as it is.
+    WeightsError for a model that could not be loaded again as it is; OSError, leaving what was there, if the folder
+    cannot be written.
     """
     tokenizer = getattr(model.text_tower, "tokenizer", None)
     if isinstance(model.text_tower, MClipTextTower) and not isinstance(tokenizer, MClipTokenizer):
@@ -202,8 +217,9 @@ def check_target(folder: Path, overwrite: bool) -> None:
     """Raise FileExistsError for a file, and for a non-empty folder that is not ours, unless `overwrite`."""
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another folder for the weights")
-    ours = is_weight_folder(folder) and (folder / CARD_FILE).is_file()
-    if folder.is_dir() and any(folder.iterdir()) and not ours and not overwrite:
+    if overwrite or not folder.is_dir() or (is_weight_folder(folder) and (folder / CARD_FILE).is_file()):
+        return
+    if any(not path.match(_PARTIALS) for path in folder.iterdir()):
         raise FileExistsError(
             f"{folder} holds files that are no weights of ours; choose an empty folder, or pass overwrite=True "
             "(--overwrite on the command line)"
@@ -214,31 +230,90 @@ def check_target(folder: Path, overwrite: bool) -> None:
 def new_folder(folder: Path, overwrite: bool) -> Iterator[Path]:
     """A folder to write into, which becomes `folder` at the end, or nothing at all if an exception comes first.
 
-    Raises FileExistsError as `check_target`.
+    Files of an existing `folder` are replaced by those of the same name, and its card in any case; others stay.
+    Raises FileExistsError as `check_target`; OSError if `folder` cannot be written, which then holds what it held.
     """
-    folder = folder.absolute()
     check_target(folder, overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # A sibling, so that moving it is a rename within one file system.
-    partial = folder.parent / f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.partial"
-    partial.mkdir()
+    folder = Path(os.path.realpath(folder))
+    # Beside a new folder, which thus appears by one rename. Within one that is there: it may be a mount, or all that
+    # we may write to. Either is on the file system of the folder, unlike what lies beside a link to it.
+    partial = (folder if folder.is_dir() else folder.parent) / _PARTIALS.replace("*", secrets.token_hex(8))
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        what = f"cannot write the weights {folder} ({error.strerror}: {partial.parent}); choose another folder"
+        raise OSError(error.errno, what) from error
     try:
         yield partial
-        _move(partial, folder)
+        _install(partial, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not _holds_files(partial / _REPLACED):
+            shutil.rmtree(partial, ignore_errors=True)
 
 
-def _move(partial: Path, folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
-        # File by file, leaving what else is there. The card goes first and comes last: a folder caught in between is
-        # one without a card, never old weights under a new card.
-        (folder / CARD_FILE).unlink(missing_ok=True)
-        names = [path.relative_to(partial) for path in sorted(partial.rglob("*")) if path.is_file()]
-        for name in sorted(names, key=lambda name: name.name == CARD_FILE):
-            (folder / name).parent.mkdir(exist_ok=True)
-            os.replace(partial / name, folder / name)
-        return
-    if folder.is_dir():
-        folder.rmdir()
-    partial.rename(folder)
+def _install(partial: Path, folder: Path) -> None:
+    """Make a complete partial folder, or what it holds, the destination. Raises OSError saying what became of both."""
+    for path in (*partial.rglob("*"), partial):
+        (sync_folder if path.is_dir() else sync_file)(path)
+    place = partial.parent
+    replaced = partial / _REPLACED
+    try:
+        if place == folder:
+            _exchange(partial, folder)
+        else:
+            partial.rename(folder)
+    except OSError as error:
+        old = f"the files that were there lie in {replaced}" if _holds_files(replaced) else "it holds what it held"
+        what = f"cannot move the new weights to {folder}, {old} ({error}); end what uses it, or choose another folder"
+        raise OSError(error.errno, what) from error
+    for changed in (folder / TOKENIZER_FOLDER, folder, place):
+        sync_folder(changed)
+    shutil.rmtree(replaced, ignore_errors=True)
+    if _holds_files(replaced):
+        logger.warning("%s holds replaced weights that are in use; it can be removed when they are not", partial)
+    _sweep(place)
+
+
+def _exchange(partial: Path, folder: Path) -> None:
+    """Move files from one folder to the other, and what they replace out of the way; after an exception all is back.
+
+    Replaced files are moved, not overwritten: they can be put back, and Windows overwrites no file that a model maps.
+    """
+    replaced = partial / _REPLACED
+    new = {path.relative_to(partial) for path in partial.rglob("*") if path.is_file()}
+    with ExitStack() as undo:
+        for name in sorted(new | {Path(CARD_FILE)}, key=lambda name: (_ORDER.get(name.as_posix(), 1), name)):
+            if os.path.lexists(folder / name):
+                _move(folder / name, replaced / name, undo)
+            if name in new:
+                _move(partial / name, folder / name, undo)
+        undo.pop_all()
+
+
+def _move(source: Path, target: Path, undo: ExitStack) -> None:
+    made = not target.parent.is_dir()
+    if made:
+        target.parent.mkdir(parents=True)
+
+    def back() -> None:
+        if not os.path.lexists(source):
+            os.replace(target, source)
+        if made:
+            with suppress(OSError):  # it is left empty at worst, or with what could not be put back
+                target.parent.rmdir()
+
+    undo.callback(back)  # first, for an interrupt may come between the two
+    os.replace(source, target)
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(not path.is_dir() for path in folder.rglob("*"))
+
+
+def _sweep(place: Path) -> None:
+    """Remove partial folders that killed writers left long ago."""
+    for left in place.glob(_PARTIALS):
+        with suppress(OSError):  # its writer lives and moves its files
+            touched = max(path.lstat().st_mtime for path in (left, *left.rglob("*")))
+            if time.time() - touched > _ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)

@@ -362,8 +362,9 @@ def watched_styles(recipe: Recipe) -> tuple[str, ...]:
 
 def save_checkpoint(run: TrainingRun, path: Path) -> None:
     """Write the run's state; a reader sees the old file or the new one, never a part."""
-    # Of an open file: torch would write the passing name into it.
-    with written(path) as part, open(part, "wb") as file:
+    # The prefix is what `train` knows the parts of killed runs by. Of an open file: torch would write the passing name
+    # into it.
+    with written(path, f"{CHECKPOINT}.") as part, open(part, "wb") as file:
         torch.save(run.state_dict(), file)
     logger.info("saved %s at step %d", path, run.step)
 

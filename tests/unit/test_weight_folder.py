@@ -1,7 +1,12 @@
 """Our weight folder: round trips, verification, and writing that is whole or not at all."""
 
+import errno
 import json
+import logging
+import os
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,6 +209,176 @@ def test_an_interruption_leaves_the_old_weights(folder: Path, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         save_model(model, folder.parent / "new", {})
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that behaves as a mount does: nothing is renamed into it or out of it, and it cannot be removed."""
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    replace_file, rmdir = os.replace, os.rmdir
+
+    def within(path: Any) -> bool:
+        parent = Path(os.path.realpath(os.path.dirname(path)))
+        return mount == parent or mount in parent.parents
+
+    def renamed(source: Any, target: Any) -> None:
+        if within(source) != within(target):
+            raise OSError(errno.EXDEV, "another file system")
+        replace_file(source, target)
+
+    def removed(path: Any, **options: Any) -> None:
+        if os.path.realpath(path) == str(mount):
+            raise OSError(errno.EBUSY, "a mount")
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(os, "rmdir", removed)
+    return mount
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_mounts_and_links_to_them_are_written(mounted: Path, micro_folder: Path, linked: bool) -> None:
+    model = load_model(micro_folder)
+    target = mounted
+    if linked:
+        target = mounted.parent / "link"
+        target.symlink_to(mounted)
+    for source in ("first", "second"):
+        save_model(model, target, {"source": source})
+        assert same_weights(load_model(target), model) and read_card(target).source == source
+    assert sorted(contents(mounted)) == sorted(path.name for path in mounted.iterdir())
+    assert {path.name for path in mounted.parent.iterdir()} == ({"mount", "link"} if linked else {"mount"})
+
+
+def test_a_link_to_no_folder_makes_one_where_it_leads(tmp_path: Path, micro_folder: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "folder")
+    save_model(load_model(micro_folder), tmp_path / "link", {})
+    assert load_model(tmp_path / "deep" / "folder") and (tmp_path / "link").is_symlink()
+
+
+def failing_at(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Path, Path], bool]) -> None:
+    replace_file = os.replace
+
+    def moved(source: Path, target: Path) -> None:
+        if fails(source, target):
+            raise PermissionError(errno.EACCES, "in use")
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", moved)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer/tokenizer.json", "config.json", "card.json"])
+@pytest.mark.parametrize("way", ["out of the folder", "into the folder"])
+def test_a_failed_move_leaves_the_old_weights(
+    tmp_path: Path, folder: Path, golden: CLIP4STR, monkeypatch: pytest.MonkeyPatch, name: str, way: str
+) -> None:
+    save_model(golden, tmp_path / "golden", {"source": "first"})
+    before = contents(tmp_path / "golden")
+    with monkeypatch.context() as patch:
+        place = tmp_path / "golden" / name
+        failing_at(
+            patch,
+            (lambda source, _: source == place)
+            if way.startswith("out")
+            else lambda source, target: target == place and ".replaced" not in source.parts,
+        )
+        with pytest.raises(PermissionError, match=r"it holds what it held .*in use.*; end what uses it, or choose"):
+            save_model(golden, tmp_path / "golden", {"source": "second"}, dtype=torch.float16)
+    assert contents(tmp_path / "golden") == before
+    assert {path.name for path in (tmp_path / "golden").iterdir()} == {name.split("/")[0] for name in before}
+    # Where there was none, no half of one stays.
+    failing_at(monkeypatch, lambda _, target: target == folder / "tokenizer" / "tokenizer.json")
+    before = contents(folder)
+    with pytest.raises(PermissionError):
+        save_model(golden, folder, {})
+    assert contents(folder) == before and not (folder / "tokenizer").exists()
+
+
+def test_old_weights_that_cannot_be_put_back_stay_beside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, before = load_model(folder), (folder / "model.safetensors").read_bytes()
+    with monkeypatch.context() as patch:
+        failing_at(patch, lambda source, _: source.name != "model.safetensors" or source.parent.name == ".replaced")
+        with pytest.raises(PermissionError, match=r"the files that were there lie in .*\.replaced"):
+            save_model(model, folder, {"source": "second"}, dtype=torch.float16)
+    assert before in contents(folder).values()
+    save_model(model, folder, {"source": "third"}, overwrite=True)
+    assert read_card(folder).source == "third" and load_model(folder)
+
+
+def test_no_half_of_a_folder_is_taken_for_weights(
+    tmp_path: Path, golden: CLIP4STR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new").mkdir()
+    arrived = []
+
+    def look(_: Path, target: Path) -> bool:
+        arrived.append(target.relative_to(tmp_path / "new").as_posix())
+        with pytest.raises(WeightsNotFoundError, match=r"holds no weights|card\.json is missing"):
+            load_model(tmp_path / "new")
+        return False
+
+    failing_at(monkeypatch, look)
+    save_model(golden, tmp_path / "new", {})
+    assert arrived[0] == "model.safetensors" and arrived[-2:] == ["config.json", "card.json"]
+    assert len(arrived) == len(contents(tmp_path / "new"))
+
+
+def test_what_killed_writers_left_blocks_nothing_and_goes_in_time(tmp_path: Path, micro_folder: Path) -> None:
+    model, target = load_model(micro_folder), tmp_path / "target"
+    old, young = target / ".clip4str-old.partial", target / ".clip4str-young.partial"
+    for left in (old, young, tmp_path / old.name):
+        shutil.copytree(micro_folder, left)
+        (left / "card.json").unlink()
+    for path in (old, *old.iterdir(), tmp_path / old.name, *(tmp_path / old.name).iterdir()):
+        os.utime(path, (time.time() - 1e6,) * 2)
+    with pytest.raises(WeightsNotFoundError, match="holds no weights"):
+        load_model(target)
+    save_model(model, target, {})
+    save_model(model, tmp_path / "other", {})
+    assert load_model(target)
+    assert young.exists() and not old.exists() and not (tmp_path / old.name).exists()
+
+
+def test_replaced_files_that_cannot_be_removed_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As on Windows, where a model maps them.
+    model = load_model(folder)
+    monkeypatch.setattr("clip4str_doctr.weight_folder.shutil.rmtree", lambda *_, **__: None)
+    with caplog.at_level(logging.WARNING):
+        save_model(model, folder, {"source": "second"})
+    assert "holds replaced weights that are in use" in caplog.text
+    assert read_card(folder).source == "second" and same_weights(load_model(folder), model)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is(tmp_path: Path, micro_folder: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="cannot write the weights .*file.new .*; choose another folder"):
+        save_model(load_model(micro_folder), tmp_path / "file" / "new", {})
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_files_are_on_the_disk_before_they_get_their_names(
+    tmp_path: Path, golden: CLIP4STR, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    if there:
+        (tmp_path / "new").mkdir()
+    synced: set[str] = set()
+
+    def sync(path: Path) -> None:
+        assert not contents(tmp_path / "new").keys() & {"model.safetensors", "card.json"}
+        synced.add(path.name)
+
+    monkeypatch.setattr("clip4str_doctr.weight_folder.sync_file", sync)
+    save_model(golden, tmp_path / "new", {})
+    assert synced == {name.rsplit("/")[-1] for name in contents(tmp_path / "new")}
 
 
 def test_models_that_could_not_be_loaded_again_are_not_saved(tmp_path: Path, folder: Path) -> None:
