@@ -42,7 +42,8 @@ def any_detector(
 
     find: page (H, W, 3) uint8 RGB -> boxes of its words or lines in any form that `boxes.as_quads` takes: straight
     boxes, quads or polygons, in pixels or relative, alone or in a tuple with scores. kind: "lines" are cut into words
-    here. assume_straight_pages: as the predictor around it is told; False gives it quads.
+    here. assume_straight_pages: as the predictor around it is told; False gives it quads, and cuts lines that stand on
+    their side, too, whose words docTR then turns as it does its own.
     margin: by how much boxes grow on every side before they are cropped: for words, in heights of the box (default 0,
     the detector's own boxes), for lines, in heights of the letters without marks (default `lines.MARGIN`).
     Raises ValueError for another kind or a negative margin. Answers of `find` are checked when pages are read.
@@ -105,7 +106,9 @@ class AnyDetector(nn.Module):
         quads, scores = as_quads(self.find(page), page.shape[:2])
         if self.kind == "words":
             return _grown(quads, self.margin, page.shape[:2]), scores
-        words = words_of_lines(page, quads, self.margin)
+        # Crops of straight pages are never turned: a standing box there holds a letter, or what is not read either way.
+        sideways = not self.model.assume_straight_pages
+        words = words_of_lines(page, quads, self.margin, sideways=sideways)
         counts = [len(line) for line in words]
         return np.concatenate([np.zeros((0, 4, 2)), *words]), np.repeat(scores, counts)
 

@@ -111,9 +111,11 @@ class TesseractWords:
 
     The program is called with the page on its standard input and answers a table: one call, no temporary files, and no
     package between that would do the same. It reads with `vie` where that is installed, else with what there is.
-    Raises RuntimeError where the program is not installed or fails.
+    Raises RuntimeError where the program is not installed or fails, and for a page that it would refuse as too large.
     """
 
+    # It refuses pages with a longer side.
+    MOST_SIDE = 32_767
     # Its boxes are tight around the ink; by how much they grow is in heights of the box.
     MARGIN = 0.1
 
@@ -138,6 +140,12 @@ class TesseractWords:
 
     def rows(self, page: Page) -> list["TesseractRow"]:
         """page (H, W, 3) uint8 RGB -> its words in Tesseract's order, with what it read in them."""
+        height, width = page.shape[:2]
+        if max(height, width) > self.MOST_SIDE:
+            raise RuntimeError(
+                f"{self.program} reads pages of up to {self.MOST_SIDE} pixels a side, got {width} x {height}; cut the "
+                "page, scale it down, or use the detector rapidocr, which sees high pages in stretches"
+            )
         done, data = cv2.imencode(".ppm", np.ascontiguousarray(page[..., ::-1]))
         assert done
         table = self.run(["stdin", "stdout", "-l", str(self.language), "tsv"], data.tobytes())

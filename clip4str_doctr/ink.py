@@ -19,6 +19,8 @@ LINE_HEIGHT = 40
 PAD = 24
 # A line longer than this is 150 times as wide as high; nothing is gained by more columns.
 _MOST_COLUMNS = 6000
+# OpenCV 4 warps no picture, and to none, with a side of 32767 pixels or more.
+_MOST_SIDE = 32_766
 # Of the difference between paper and full ink; half would lose thin strokes, which blur has made paler.
 _INK_LEVEL = 0.42
 # Of the median difference from the paper in the noisiest of three channels, about 1.2 standard deviations.
@@ -50,20 +52,20 @@ def strip_of(page: Page, quad: npt.NDArray[np.float64]) -> Strip | None:
     columns = int(np.clip(round(width * LINE_HEIGHT / height), 1, _MOST_COLUMNS))
     left, top, right, bottom = PAD, PAD, PAD + columns, PAD + LINE_HEIGHT
     inner = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
-    # Only what is near is looked at: OpenCV 4 warps no picture with a side of 32767 pixels or more.
+    # Only what is near is looked at, and smaller where that is still too large for OpenCV 4.
     room = 2 * height + 8
     first = np.clip(np.floor(quad.min(axis=0) - room), 0, np.array(page.shape[1::-1]) - 1).astype(int)
     last = np.clip(np.ceil(quad.max(axis=0) + room), first + 1, page.shape[1::-1]).astype(int)
-    near = page[first[1] : last[1], first[0] : last[0]]
+    near, shrink = _warpable(page[first[1] : last[1], first[0] : last[0]])
     to_near = cv2.getPerspectiveTransform(inner, (quad - first).astype(np.float32))
     to_page = np.array([[1, 0, first[0]], [0, 1, first[1]], [0, 0, 1]]) @ to_near
     size = columns + 2 * PAD, LINE_HEIGHT + 2 * PAD
     # Warped at a whole multiple and averaged where the line is large, so that fine noise does not become coarse noise.
-    times = max(1, int(height / LINE_HEIGHT))
+    times = max(1, min(int(height / LINE_HEIGHT), _MOST_SIDE // max(size)))
     scale = np.diag([1 / times, 1 / times, 1.0])
     pixels = cv2.warpPerspective(
         near,
-        to_near @ scale,
+        shrink @ to_near @ scale,
         (size[0] * times, size[1] * times),
         flags=(cv2.INTER_LINEAR if times > 1 else cv2.INTER_CUBIC) | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
@@ -71,6 +73,17 @@ def strip_of(page: Page, quad: npt.NDArray[np.float64]) -> Strip | None:
     if times > 1:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     return Strip(np.asarray(pixels, np.uint8), np.asarray(to_page, np.float64))
+
+
+def _warpable(near: Page) -> tuple[Page, npt.NDArray[np.float64]]:
+    """A part of a page -> itself, or smaller where a side is beyond `_MOST_SIDE`; homography from it to the answer."""
+    height, width = near.shape[:2]
+    times = -(-max(height, width) // _MOST_SIDE)
+    if times == 1:
+        return near, np.eye(3)
+    size = max(width // times, 1), max(height // times, 1)
+    small = cv2.resize(near, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8), np.diag([size[0] / width, size[1] / height, 1.0])
 
 
 def ink_mask(pixels: Page) -> Mask:

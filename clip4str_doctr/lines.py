@@ -29,11 +29,34 @@ _LEAST_INK = 8
 # A line this many times as wide as high knows its own angle; others may stand askew by so much, in radians.
 _LONG = 6.0
 _ASKEW = 0.14
+# So many times as high as wide, a box stands upright: one letter, or text from top to bottom or bottom to top.
+_STANDING = 1.5
 
 
-def words_of_lines(page: Page, quads: Quads, margin: float = MARGIN) -> list[Quads]:
-    """`words_of_line` for every line of a page: a short line, whose own angle is uncertain, takes that of the long."""
-    return [words_of_line(page, quad, margin) for quad in _levelled(quads)]
+def words_of_lines(page: Page, quads: Quads, margin: float = MARGIN, *, sideways: bool = False) -> list[Quads]:
+    """`words_of_line` for every line of a page: a short line, whose own angle is uncertain, takes that of the long.
+
+    sideways: lines may run down or up, as those tilted by more than 45 degrees do, and are then cut along their long
+    side: all quads that are six times as high as wide, and where most long ones are, shorter ones that stand, too.
+    The corners of their words begin where the line's do, so that docTR turns crops of words as it would the line's.
+    """
+    turned = _standing_lines(quads) if sideways else np.zeros(len(quads), np.bool_)
+    # Upside down or not is one: of 240 lines of two to nine words, 228 are cut right upright, 226 upside down.
+    lying = np.where(turned[:, None, None], np.roll(quads, -1, axis=1), quads)
+    words = [words_of_line(page, quad, margin) for quad in _levelled(lying)]
+    return [np.roll(found, 1, axis=1) if turn else found for found, turn in zip(words, turned, strict=True)]
+
+
+def _standing_lines(quads: Quads) -> npt.NDArray[np.bool_]:
+    """quads (N, 4, 2) -> which are lines on their side, (N,).
+
+    "I" stands, too, and so does "25" on its side: shape tells them only by the long lines around.
+    """
+    sides = np.linalg.norm(np.roll(quads, -1, axis=1) - quads, axis=2)
+    width, height = sides[:, 0] + sides[:, 2], sides[:, 1] + sides[:, 3]
+    long = height > _LONG * width
+    page_stands = int(long.sum()) > int((width > _LONG * height).sum())
+    return np.asarray(height > _STANDING * width if page_stands else long, np.bool_)
 
 
 def _levelled(quads: Quads) -> Quads:
@@ -74,14 +97,16 @@ def words_of_line(page: Page, quad: npt.NDArray[np.float64], margin: float = MAR
 
     A word's quad follows the line's slope and is as high as its ink and the line's letters without marks, grown by
     `margin` (in heights of these letters). Where there is no ink, or the quad stands upright (one letter, or text from
-    top to bottom), the line itself is the only word.
+    top to bottom), the line itself is the only word. A quad less than a pixel wide or high has no words.
     """
+    sides = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
+    width, height = (sides[0] + sides[2]) / 2, (sides[1] + sides[3]) / 2
+    # Before it is warped: the strip of a long standing box would be tens of millions of pixels.
+    if width >= 1 and height > _STANDING * width:
+        return quad[None]
     strip = strip_of(page, quad)
     if strip is None:
         return np.zeros((0, 4, 2))
-    sides = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
-    if sides[1] + sides[3] > 1.5 * (sides[0] + sides[2]):
-        return quad[None]
     mask = ink_mask(strip.pixels)
     slope = row_slope(mask)
     if slope:

@@ -92,6 +92,25 @@ def test_quads_for_pages_that_are_not_straight() -> None:
 
 
 @needs_fonts
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_lines_of_a_sideways_page_become_words(quarters: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    upright = np.array([[(x0, y0), (x1, y0), (x1, y1), (x0, y1)] for x0, y0, x1, y1 in BOXES])
+    found = upright[..., ::-1] * (1, -1) + (0, 520) if quarters == 1 else upright[..., ::-1] * (-1, 1) + (200, 0)
+    predictor = OCRPredictor(
+        any_detector(Find(found), kind="lines", assume_straight_pages=False),
+        reader(),
+        assume_straight_pages=False,
+        disable_page_orientation=True,
+        disable_crop_orientation=True,
+    )
+    # What docTR's model, which would have to be downloaded, says of crops that lie like this page.
+    turned = predictor.crop_orientation_predictor
+    monkeypatch.setattr(turned, "forward", lambda crops: [[quarters] * len(crops)] * 2 + [[1.0] * len(crops)])
+    document = predictor([np.ascontiguousarray(np.rot90(page(), quarters))])
+    assert sorted(words(document)) == sorted(" ".join(LINES).split())
+
+
+@needs_fonts
 def test_kie_and_pages_without_words() -> None:
     found = any_detector(lambda image: BOXES if image.shape[1] == 520 else [], kind="lines")
     document = KIEPredictor(found, reader())([page(), np.full((50, 60, 3), 255, np.uint8)])
@@ -212,6 +231,12 @@ def test_tesseract_takes_a_language_that_is_one(
             TesseractWords(program=sys.executable)
     else:
         assert TesseractWords(program=sys.executable).language == language
+
+
+def test_pages_too_large_for_tesseract_are_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TesseractWords, "run", lambda *_: "List of available languages (1):\nvie\n")
+    with pytest.raises(RuntimeError, match=r"up to 32767 pixels a side, got 4 x 32768; cut the page, scale it down"):
+        TesseractWords(program=sys.executable)(np.full((32_768, 4, 3), 255, np.uint8))
 
 
 @needs_tesseract

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
-from clip4str_doctr.boxes import enclosing_boxes
+from clip4str_doctr.boxes import enclosing_boxes, in_order
 from clip4str_doctr.gaps import word_gap
 from clip4str_doctr.ink import strip_of
 from clip4str_doctr.lines import words_of_line, words_of_lines
@@ -200,11 +200,91 @@ def test_a_line_far_down_a_long_page_is_seen_as_any_other() -> None:
     )
 
 
-def test_an_upright_line_is_left_as_it_is() -> None:
+def test_a_line_too_long_for_opencv_4_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    warp = cv2.warpPerspective
+
+    def limited(pixels: npt.NDArray[np.uint8], matrix: object, size: tuple[int, int], **kwargs: object) -> object:
+        if max(*pixels.shape, *size) > 32_766:
+            raise cv2.error("(-215:Assertion failed) dst.cols < SHRT_MAX && src.cols < SHRT_MAX in function 'remap'")
+        return warp(pixels, matrix, size, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(cv2, "warpPerspective", limited)
+    made = line(TEXT, size=220)
+    page = np.concatenate([made.page] * 7, axis=1)
+    width = page.shape[1]
+    starts = range(0, width, made.page.shape[1])
+    truth = np.concatenate([made.words + (start, 0, start, 0) for start in starts])
+    left, right = truth[0, 0] - 10, truth[-1, 2] + 10
+    for page_of, most in ((page, width), (page[:, :32_700], 32_700)):  # beyond it, and beyond it with its margins
+        right = min(right, most)
+        quad = made.quad.copy()
+        quad[:, 0] = left, right, right, left
+        whole = truth[truth[:, 2] < right]
+        found = enclosing_boxes(words_of_line(page_of, quad))
+        assert overlap(found[: len(whole)], whole) > 0.5 and len(found) - len(whole) < 2
+
+
+def test_an_upright_line_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     made = line(TEXT)
     page = np.ascontiguousarray(np.rot90(made.page))
     quad = np.array([[10, 10], [40, 10], [40, 300], [10, 300]], np.float64)
+    # Its strip would be as wide as the box is high, and 30 times as high.
+    monkeypatch.setattr("clip4str_doctr.lines.strip_of", None)
     np.testing.assert_allclose(words_of_line(page, quad), quad[None])
+    np.testing.assert_allclose(words_of_lines(page, quad[None])[0], quad[None])
+
+
+def rotated(
+    made: Line, degrees: float
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """A page turned counterclockwise -> it, the quad of its line and those (N, 4, 2) of its words, in docTR's order."""
+    height, width = made.page.shape[:2]
+    side = int(np.hypot(height, width)) + 2
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    turn[:, 2] += (side - width) / 2, (side - height) / 2
+    page = cv2.warpAffine(made.page, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    corners = np.stack([made.words[:, [0, 2, 2, 0]], made.words[:, [1, 1, 3, 3]]], axis=2)
+    quads = np.concatenate([made.quad[None], corners]) @ turn[:, :2].T + turn[:, 2]
+    # Every quad begins at the same corner of the text: where the line's does.
+    first = next(number for number in range(4) if np.allclose(np.roll(quads[0], -number, 0), in_order(quads[0])))
+    ordered = np.asarray(np.roll(quads, -first, axis=1), np.float64)
+    return np.asarray(page, np.uint8), ordered[0], ordered[1:]
+
+
+@pytest.mark.parametrize("degrees", [-90, -80, -60, -50, 50, 60, 80, 90])
+def test_lines_on_their_side_are_cut_along_them(degrees: float) -> None:
+    page, quad, truth = rotated(line(TEXT), degrees)
+    (words,) = words_of_lines(page, quad[None], sideways=True)
+    if degrees > 0:  # which end is the beginning cannot be seen
+        words = words[::-1]
+    # Corner by corner: docTR turns crops by their quads' first side.
+    assert np.abs(words - truth).max() < 9
+
+
+def test_short_boxes_stand_like_the_long_lines_around() -> None:
+    long, short = line(TEXT), line("25 kg", size=30)
+    pages = [np.ascontiguousarray(np.rot90(made.page)) for made in (long, short)]
+    height, width = pages[0].shape[:2]
+    pages[1] = np.pad(pages[1], ((0, height - len(pages[1])), (0, 0), (0, 0)), "edge")
+    page = np.concatenate(pages, axis=1)
+
+    def standing(made: Line, x: int) -> npt.NDArray[np.float64]:
+        left, top, right, bottom = enclosing_boxes(made.quad[None])[0]
+        corners = np.array([[top, right], [bottom, right], [bottom, left], [top, left]])
+        corners[:, 1] = made.page.shape[1] - corners[:, 1]
+        return in_order(corners + (x, 0))
+
+    quads = np.stack([standing(long, 0), standing(short, width)])
+    assert [len(words) for words in words_of_lines(page, quads, sideways=True)] == [8, 2]
+    alone = words_of_lines(page, quads[1:], sideways=True)[0]
+    np.testing.assert_allclose(alone, quads[1:])  # as "I" and "!" are, whose boxes have this shape
+
+
+@pytest.mark.parametrize("text", ["I", "1", "!", "l"])
+def test_a_letter_stands_on_pages_that_are_not_straight(text: str) -> None:
+    made = line(text)
+    (words,) = words_of_lines(made.page, made.quad[None], sideways=True)
+    np.testing.assert_allclose(words, made.quad[None])
 
 
 def test_short_lines_take_the_angle_of_long_ones() -> None:
