@@ -38,7 +38,8 @@ def to_uint8(crop: Any) -> npt.NDArray[Any]:
     if crop.dtype not in (np.float16, np.float32):
         return crop
     if crop.size and not (crop.min() >= 0 and crop.max() <= 1):
-        raise ValueError(f"a float crop must lie in 0..1, got {crop.min()}..{crop.max()}; divide by its white value, or clip it")
+        found = f"{crop.min()}..{crop.max()}"
+        raise ValueError(f"a float crop must lie in 0..1, got {found}; divide by its white value, or clip it")
     return np.rint(crop.astype(np.float32) * 255).astype(np.uint8)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import torch
 
@@ -26,8 +26,10 @@ __all__ = ["check_prefix", "downloaded", "holds_state_dict", "is_web_address", "
 
 logger = logging.getLogger(__name__)
 
-# Shorter ones are numbers: model-2.pt.
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+# Not of digits alone or shorter, which are numbers and dates: model-2.pt, model-20260101.pt.
+_HASH_IN_NAME = re.compile(r"-(?=[0-9]*[a-f])([0-9a-f]{8,64})\.")
+# In paths and queries of addresses (RFC 3986), escapes among them.
+_MAY_STAND = "/?%:@!$&'()*+,;=~"
 
 
 def is_web_address(path: str | Path) -> bool:
@@ -44,7 +46,7 @@ def downloaded(url: str, hash_prefix: str | None = None) -> Path:
     name = PurePosixPath(urlsplit(url).path).name or "weights"
     if hash_prefix is None and (said := _HASH_IN_NAME.search(name)):
         hash_prefix = said[1]
-    cache = Path(os.environ.get("DOCTR_CACHE_DIR") or os.path.expanduser("~/.cache/doctr"), "models")
+    cache = Path(os.environ.get("DOCTR_CACHE_DIR") or os.path.expanduser("~/.cache/doctr"), "models").absolute()
     # Of the whole address: most files are called pytorch_model.bin.
     target = cache / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}_{name}"
     if target.is_file() and (hash_prefix is None or sha256_of(target).startswith(hash_prefix)):
@@ -54,16 +56,24 @@ def downloaded(url: str, hash_prefix: str | None = None) -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             partial = Path(folder, name)
             # Not docTR's own function: where https fails that asks by http, from whoever may answer.
-            torch.hub.download_url_to_file(url, str(partial))
+            torch.hub.download_url_to_file(_quoted(url), str(partial))
             if hash_prefix is not None:
                 check_prefix(partial, hash_prefix)
             _check_whole(partial)
             os.replace(partial, target)
     except WeightsError as error:
         raise WeightsError(f"{url} is not the file that was expected: {error}") from error
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, UnicodeError) as error:
         raise WeightsNotFoundError(f"cannot get {url} ({error}); check the address and the network") from error
     return target
+
+
+def _quoted(url: str) -> str:
+    """An address as people type it, with what only its escapes may stand for: letters beyond ASCII, spaces."""
+    parts = urlsplit(url)
+    return urlunsplit(
+        parts._replace(path=quote(parts.path, safe=_MAY_STAND), query=quote(parts.query, safe=_MAY_STAND))
+    )
 
 
 def _check_whole(file: Path) -> None:

@@ -155,7 +155,7 @@ def load_into(
 
     path: as for `load_model`; or a file with the state dict of a model like this one, by torch.save, as docTR's
     training script and `push_to_hf_hub` write it, or in the safetensors format; its tensors must fit, and it takes no
-    options. Or the http(s) address of a file, which docTR downloads once into its cache (DOCTR_CACHE_DIR).
+    options. Or the http(s) address of a file, which is downloaded once into docTR's cache (DOCTR_CACHE_DIR).
 
     ignore_keys: docTR's: entries of a state dict that are neither taken nor missed. hash_prefix: docTR's: what the
     SHA-256 of a file begins with. options: those of `load_model`.

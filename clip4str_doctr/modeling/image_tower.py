@@ -73,8 +73,7 @@ class _ClipMLP(nn.Sequential):
             torch.is_grad_enabled()
             or not isinstance(first, Linear)
             or not isinstance(last, Linear)
-            or _is_hooked(first)
-            or _is_hooked(last)
+            or any(map(_is_hooked, self))
         ):
             out: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call]  # torch ships it so
             return out

@@ -216,13 +216,14 @@ def _pages_of(job: Job, count: int, run: _Run) -> "tuple[list[Page], list[int]]"
                 raise
             run.bar.write(f"{job.source}, page {number + 1}: {_reason(error)}", file=sys.stderr)
             unread.append(number + 1)
-            _forget_drawing(job, number, run)
             pages.append(unread_page(number) if pixels is None else unread_page(number, pixels.shape[:2]))
         else:
             _draw(job, number, pixels, pages[-1], run)
         run.bar.update()
     if len(unread) == len(pages):
         raise ValueError(f"none of its {len(pages)} pages could be read; nothing is written")
+    for number in unread:
+        _forget_drawing(job, number - 1, run)
     return pages, unread
 
 

@@ -168,6 +168,14 @@ def test_hooks_of_clips_layers_are_called() -> None:
         del layer.weight  # is made anew before each call
         torch.testing.assert_close(tower(pixels), pruned)
     assert not torch.allclose(whole, pruned, atol=1e-3)
+    seen: list[int] = []
+    tower = ClipImageTower(config).eval()
+    for part in tower.visual.transformer.resblocks[0].mlp:
+        handle = part.register_forward_hook(lambda *_: seen.append(1))
+        with torch.inference_mode():
+            tower(pixels)
+        handle.remove()
+    assert len(seen) == 3
 
 
 @pytest.fixture

@@ -322,12 +322,18 @@ def test_a_detector_that_fails_on_one_page(
 def test_where_no_page_can_be_read_nothing_is_written(
     page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
+    failing_on(monkeypatch, set())
+    assert page(folder / "quét.pdf", "-o", tmp_path / "before", "--draw") == 0
+    before = outputs(tmp_path / "before")
     drawn_page(places([["mốt"]]), HW).save(folder / "một.png")
     failing_on(monkeypatch, {MƯỜI, MỐT, 36})
     assert page(folder / "quét.pdf", folder / "một.png", "-o", tmp_path / "out") == 1
     assert outputs(tmp_path / "out") == []
+    told = capsys.readouterr().err
+    assert page(folder / "quét.pdf", "-o", tmp_path / "before", "--draw", "--overwrite") == 1
+    assert outputs(tmp_path / "before") == before
     scan = folder / "quét.pdf"
-    assert capsys.readouterr().err.splitlines() == [
+    assert told.splitlines() == [
         f"{scan}, page 1: failed with status 1",
         f"{scan}, page 2: failed with status 1",
         f"{scan}: none of its 2 pages could be read; nothing is written",

@@ -109,7 +109,7 @@ def test_the_hash_of_a_download(site: Any, cache: Path, micro: CLIP4STR) -> None
         model.from_pretrained(f"{address}/model.pt", hash_prefix=sha256[:8])
     assert same_weights(model, micro) and len(asked) == 2
     # What a name says of it counts as well, if it is no mere number.
-    for name in (f"model-{sha256[:8]}.pt", "model-2.pt", "model-00002.pt"):
+    for name in (f"model-{sha256[:8]}.pt", "model-2.pt", "model-00002.pt", "mô hình-20260101.pt"):
         (folder / name).write_bytes((folder / "model.pt").read_bytes())
         model.from_pretrained(f"{address}/{name}")
     (folder / "model-0123abcd.pt").write_bytes((folder / "model.pt").read_bytes())
@@ -129,8 +129,9 @@ def test_nobody_is_asked_without_tls_who_was_to_be_asked_with_it(site: Any, cach
 def test_addresses_and_folders_that_are_none(
     cache: Path, micro: CLIP4STR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(WeightsNotFoundError, match="cannot get http://127.0.0.1/my model.pt"):
-        changed(micro).from_pretrained("http://127.0.0.1/my model.pt")
+    for address in ("http://127.0.0.1/my model.pt", "http://a..b/model.pt"):
+        with pytest.raises(WeightsNotFoundError, match=f"cannot get {address}"):
+            changed(micro).from_pretrained(address)
     (tmp_path / "file").touch()
     monkeypatch.setenv("DOCTR_CACHE_DIR", str(tmp_path / "file"))
     with pytest.raises(WeightsNotFoundError, match="cannot get http://127.0.0.1/model.pt"):
