@@ -1,9 +1,9 @@
 """Draws page.png, the page that the other examples read. Needs pip install 'clip4str-doctr[train]'."""
 
-from importlib.metadata import files
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+from work_sans import font
 
 TEXT = """
 Nhà trường trân trọng thông báo lễ khai giảng năm học
@@ -13,15 +13,6 @@ tháng 9, tại sân trường số 12 đường Lê Quý Đôn.
 Đề nghị các em học sinh mặc đồng phục và có mặt trước
 7 giờ. Phụ huynh vui lòng gửi xe ở cổng phía sau.
 """
-
-
-def font(size: int, weight: int) -> ImageFont.FreeTypeFont:
-    # Work Sans: a family that the embedded model's training never sees.
-    fonts = (file for file in files("fontpkg-work-sans") or [] if file.name.endswith(".ttf"))
-    file = next(file for file in fonts if "Italic" not in file.name)
-    face = ImageFont.truetype(str(file.locate()), size)
-    face.set_variation_by_axes([weight])
-    return face
 
 
 page = Image.new("L", (1000, 640), 255)

@@ -1,11 +1,11 @@
 """Draws receipt.jpg, which read_receipt.py reads, as a camera sees it. Needs pip install 'clip4str-doctr[train]'."""
 
-from importlib.metadata import files
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+from work_sans import font
 
 WIDTH, HEIGHT = 620, 900
 ROWS = [
@@ -15,15 +15,6 @@ ROWS = [
     ("Trà đá", "3", "15.000"),
     ("Cà phê sữa đá", "2", "58.000"),
 ]
-
-
-def font(size: int, weight: int) -> ImageFont.FreeTypeFont:
-    # Work Sans: a family that the embedded model's training never sees.
-    fonts = (file for file in files("fontpkg-work-sans") or [] if file.name.endswith(".ttf"))
-    file = next(file for file in fonts if "Italic" not in file.name)
-    face = ImageFont.truetype(str(file.locate()), size)
-    face.set_variation_by_axes([weight])
-    return face
 
 
 paper = Image.new("L", (WIDTH, HEIGHT), 244)
