@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import re
-import tempfile
 from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import torch
 
+from clip4str_doctr.atomic import written
 from clip4str_doctr.checkpoint import is_safetensors, is_state_dict, read_checkpoint, read_state_dict
 from clip4str_doctr.config import PRESETS, ModelConfig
 from clip4str_doctr.modeling.clip4str import CLIP4STR
@@ -53,14 +53,12 @@ def downloaded(url: str, hash_prefix: str | None = None) -> Path:
         return target
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            partial = Path(folder, name)
+        with written(target) as partial:
             # Not docTR's own function: where https fails that asks by http, from whoever may answer.
             torch.hub.download_url_to_file(_quoted(url), str(partial))
             if hash_prefix is not None:
                 check_prefix(partial, hash_prefix)
             _check_whole(partial)
-            os.replace(partial, target)
     except WeightsError as error:
         raise WeightsError(f"{url} is not the file that was expected: {error}") from error
     except (OSError, HTTPException, UnicodeError) as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from clip4str_doctr.file_types import PAGE_SUFFIXES, overlooked
 from clip4str_doctr.pages.origins import Origins
 
-__all__ = ["SUFFIXES", "Job", "PageCommandError", "complaint_about", "claimed_folder", "plan"]
+__all__ = ["SUFFIXES", "Job", "PageCommandError", "claimed_folder", "complaint_about", "plan"]
 
 SUFFIXES = {"text": ".txt", "json": ".json", "hocr": ".hocr", "md": ".md", "pdf": ".pdf"}
 
