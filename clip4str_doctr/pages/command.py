@@ -79,21 +79,40 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
         print(f"{path}: no such file or folder", file=sys.stderr)
     jobs = plan(args, [path for path in args.paths if path.exists()])
     origins = None if args.out is None else claimed_folder(args, jobs)
-    waiting = [job for job in jobs if origins is None or args.overwrite or not job.done(origins)]
-    if skipped := len(jobs) - len(waiting):
-        print(
-            f"{skipped} of {len(jobs)} files skipped, their outputs in {args.out} are newer; --overwrite reads them",
-            file=sys.stderr,
-        )
+    waiting = jobs
+    if origins is not None and not args.overwrite:
+        done = {job: job.done(origins) for job in jobs}
+        waiting = [job for job in jobs if not done[job]]
+        _tell_skipped(args, [job for job in jobs if done[job]], len(jobs), origins)
     if origins is not None:
         # Before anything is there, so that whoever stops us leaves nothing without its source.
-        new = [(path, job.source) for job in waiting for path in job.targets if not path.exists()]
+        outputs = [(job.output, job.source) for job in waiting if job.output is not None]
+        drawings = [(job.drawing, job.source) for job in waiting if job.drawing is not None]
         try:
-            origins.add(new)
+            origins.add((pair for pair in outputs if not pair[0].exists()), how=_how(args))
+            origins.add(pair for pair in drawings if not pair[0].exists())
         except OSError as error:
             raise PageCommandError(f"-o {args.out} cannot be written to: {error}") from error
     read = _read_all(args, waiting, load, origins) if waiting else 0
     return 0 if read == len(waiting) and not missing else 1
+
+
+def _how(args: argparse.Namespace) -> str:
+    """The options that what is read hangs on."""
+    names = ("arch", "weights", "mclip", "cross_modal", "detector", "layout", "dpi")
+    values = {name.replace("_", "-"): getattr(args, name) for name in names}
+    return " ".join(f"--{name} {value}" for name, value in values.items() if value is not None)
+
+
+def _tell_skipped(args: argparse.Namespace, skipped: Sequence[Job], of: int, origins: Origins) -> None:
+    """Those that were read otherwise are skipped, too: somebody may have corrected them by hand."""
+    if not skipped:
+        return
+    told = f"{len(skipped)} of {of} files skipped, their outputs in {args.out} are newer"
+    ways = [None if job.output is None else origins.how(job.output) for job in skipped]
+    if others := [way for way in ways if way not in (None, _how(args))]:
+        told += f", but {len(others)} were read with other options (as {others[0]})"
+    print(f"{told}; --overwrite reads them", file=sys.stderr)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -167,10 +186,10 @@ def _read_file(job: Job, count: int, run: _Run) -> bool:
     if job.output is not None and run.origins is not None:
         if unread:
             # Before the output is there, or it would be taken for a whole one if we were stopped in between.
-            run.origins.add([(job.output, job.source)], unread)
+            run.origins.add([(job.output, job.source)], unread, _how(run.args))
         _write(job.source, pages, run.args, job.output)
         if not unread:
-            run.origins.add((path, job.source) for path in job.targets)
+            run.origins.add([(job.output, job.source)], how=_how(run.args))
     elif run.args.format == "json":
         run.exports.append({"path": str(job.source), **json.loads(_text(pages, run.args))})
     else:

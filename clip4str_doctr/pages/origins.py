@@ -20,20 +20,26 @@ RECORD = ".clip4str-doctr-page.jsonl"
 class _Origin:
     source: str
     unread: tuple[int, ...] = ()
+    how: str | None = None
 
     @classmethod
     def of(cls, entry: Any) -> "_Origin":
-        return cls(entry) if isinstance(entry, str) else cls(entry["source"], tuple(entry["unread"]))
+        if isinstance(entry, str):
+            return cls(entry)
+        return cls(entry["source"], tuple(entry.get("unread", ())), entry.get("how"))
 
     def entry(self) -> Any:
-        return {"source": self.source, "unread": list(self.unread)} if self.unread else self.source
+        further: dict[str, Any] = {"unread": list(self.unread)} if self.unread else {}
+        if self.how is not None:
+            further["how"] = self.how
+        return {"source": self.source, **further} if further else self.source
 
 
 class Origins:
     """The record of one folder, kept within it as `RECORD`: a line for each output and the source it is made from,
     relative to the folder, so that both may be moved together; the last line of an output counts.
 
-    An output that lacks pages of its source says so: {"source": ..., "unread": [numbers]}, from 1 on.
+    An output says more: {"source": ..., "unread": [numbers of pages that it lacks, from 1 on], "how": options}.
     Lines are only added, so runs beside each other lose none. What is no line, torn off by a crash, says nothing.
     """
 
@@ -63,10 +69,15 @@ class Origins:
         origin = self._made.get(output.name)
         return origin is not None and bool(origin.unread)
 
-    def add(self, made: Iterable[tuple[Path, Path]], unread: Iterable[int] = ()) -> None:
-        """Record (output, source) pairs, and the numbers of pages that they lack. Raises OSError."""
+    def how(self, output: Path) -> str | None:
+        """The options that the output was made with; None if that is not known."""
+        origin = self._made.get(output.name)
+        return None if origin is None else origin.how
+
+    def add(self, made: Iterable[tuple[Path, Path]], unread: Iterable[int] = (), how: str | None = None) -> None:
+        """Record (output, source) pairs, the numbers of pages that they lack, and the options. Raises OSError."""
         lacking = tuple(unread)
-        new = {output.name: _Origin(self._relative(source), lacking) for output, source in made}
+        new = {output.name: _Origin(self._relative(source), lacking, how) for output, source in made}
         new = {name: origin for name, origin in new.items() if self._made.get(name) != origin}
         if not new:
             return

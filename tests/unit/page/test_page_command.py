@@ -1,0 +1,181 @@
+"""`clip4str-doctr page`: formats, drawings, and what it refuses."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_pages import drawn_page, places
+from page_command import FORMATS, HW, PAGES, Page, outputs, words_by_page
+from PIL import Image
+
+from clip4str_doctr import cli
+from clip4str_doctr.pages import drawing
+
+
+def test_text_of_one_file(page: Page, folder: Path, text_of: Any, capsys: Any) -> None:
+    assert page(folder / "trang 1.png") == 0
+    out, err = capsys.readouterr()
+    assert out == text_of(folder / "trang 1.png") and len(out.split()) == 3
+    assert err == ""
+
+
+def test_text_of_a_folder_in_natural_order(page: Page, folder: Path, text_of: Any, capsys: Any) -> None:
+    assert page(folder) == 0
+    names = ["quét.pdf", "trang 1.png", "trang 2.jpg", "trang 10.png"]
+    expected = "".join(f"==> {folder / name} <==\n{text_of(folder / name)}\n" for name in names)
+    assert capsys.readouterr().out == expected
+
+
+def test_json_on_stdout_is_one_array(page: Page, folder: Path, capsys: Any) -> None:
+    assert page(folder / "quét.pdf", folder / "trang 1.png", "--format", "json") == 0
+    documents = json.loads(capsys.readouterr().out)
+    assert [document["path"] for document in documents] == [str(folder / "quét.pdf"), str(folder / "trang 1.png")]
+    assert [page["page_idx"] for page in documents[0]["pages"]] == [0, 1]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), FORMATS)
+def test_every_format_into_a_folder(
+    page: Page, folder: Path, tmp_path: Path, text_of: Any, kind: str, suffix: str
+) -> None:
+    out = tmp_path / "kết quả" / "mới"
+    assert page(folder, "--format", kind, "-o", out) == 0
+    names = [*PAGES, "quét.pdf"]
+    assert sorted(outputs(out)) == sorted(f"{Path(name).stem}.{suffix}" for name in names)
+    for name in names:
+        expected = [words.split() for words in text_of(folder / name).split("\n\n\n\n")]
+        assert words_by_page(out / f"{Path(name).stem}.{suffix}") == expected
+
+
+def test_pages_without_words(page: Page, tmp_path: Path, capsys: Any) -> None:
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "trắng.png")
+    assert page(tmp_path / "trắng.png") == 0
+    assert capsys.readouterr().out.strip() == ""
+    for kind in ("json", "hocr", "md", "pdf"):
+        assert page(tmp_path / "trắng.png", "--format", kind, "-o", tmp_path / "out", "--draw") == 0
+    assert len(outputs(tmp_path / "out")) == 5
+
+
+def test_rows_across_the_page(page: Page, tmp_path: Path, text_of: Any) -> None:
+    left, right = [["cà", "phê"], ["trà"], ["bánh", "mì"], ["cộng"]], [["25"], ["9"], ["30"], ["64"]]
+    receipt, out = tmp_path / "hóa đơn.png", tmp_path / "out"
+    drawn_page(places(left) + places(right, x=500), HW).save(receipt)
+    parted = text_of(receipt)
+    words = parted.split()
+    rows = [words[:3], words[3:5], words[5:8], words[8:]]
+    for kind, suffix in FORMATS:
+        assert page(receipt, "--layout", "rows", "--format", kind, "-o", out) == 0
+        assert words_by_page(out / f"hóa đơn.{suffix}") == [words]
+    text = (out / "hóa đơn.txt").read_text(encoding="utf-8")
+    assert text == "\n".join(map(" ".join, rows)) + "\n" != parted
+    # Markdown would fill one paragraph with the rows.
+    assert (out / "hóa đơn.md").read_text(encoding="utf-8").count("\\\n") == len(rows) - 1
+
+
+def test_files_of_types_that_are_not_read_are_told(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    for name in ("ảnh.HEIC", "ảnh.avif", "ghi chú.txt"):
+        (folder / name).touch()
+    assert page(folder, "-o", tmp_path / "out") == 0
+    err = capsys.readouterr().err
+    assert err.startswith(f"{folder}: not read (1 avif, 1 heic); convert them to one of bmp, gif, ") and "pdf" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.png"], "no such file or folder: nowhere.png"),
+        (["EMPTY"], "no image or PDF in"),
+        (["PAGE", "--format", "pdf"], "--format pdf writes files; say where with -o DIR"),
+        (["PAGE", "--format", "hocr"], "--format hocr writes files"),
+        (["PAGE", "--draw"], "--draw writes files"),
+        (["PAGE", "-o", "PAGE"], "cannot be made a folder"),
+        (["SCAN", "-o", "FOLDER", "--format", "pdf"], "would be overwritten"),
+        (["FOLDER", "-o", "FOLDER", "--format", "pdf"], "would be overwritten"),
+        (["PAGE", "--detector", "tesseract"], "--detector tesseract: not installed; type pip install it"),
+        (["PAGE", "--arch", "clip5str"], "unknown --arch clip5str"),
+        (["PAGE", "--device", "cpx"], "cannot use --device cpx"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    page: Page, folder: Path, tmp_path: Path, capsys: Any, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    names = {
+        "EMPTY": tmp_path / "empty",
+        "PAGE": folder / "trang 1.png",
+        "SCAN": folder / "quét.pdf",
+        "FOLDER": folder,
+    }
+    before = (folder / "quét.pdf").read_bytes()
+    assert page(*[names.get(argument, argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and re.search(re.escape(message), err), err
+    assert (folder / "quét.pdf").read_bytes() == before
+
+
+def test_without_fonttools_nothing_is_read(
+    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "fontTools.fontBuilder", None)
+    assert page(folder, "--format", "pdf", "-o", tmp_path / "out") == 2
+    assert "pip install 'clip4str-doctr[pdf]'" in capsys.readouterr().err
+
+
+def test_a_missing_path_leaves_the_others_to_be_read(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    assert page(tmp_path / "nowhere.pdf", folder / "trang 1.png") == 1
+    out, err = capsys.readouterr()
+    assert len(out.split()) == 3 and "nowhere.pdf: no such file or folder" in err
+
+
+@pytest.mark.parametrize("arguments", [["page"], ["page", "a.png", "--dpi", "5"], ["page", "a.png", "--format", "doc"]])
+def test_usage(arguments: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2 and "usage: clip4str-doctr page" in capsys.readouterr().err
+
+
+def test_drawings(page: Page, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert page(folder / "quét.pdf", folder / "trang 1.png", "-o", out, "--draw") == 0
+    drawings = {"quét.boxes.png", "quét.p2.boxes.png", "trang 1.boxes.png"}
+    assert set(outputs(out)) == {"quét.txt", "trang 1.txt", *drawings}
+    before = (out / "trang 1.txt").stat().st_mtime_ns
+    (out / "trang 1.boxes.png").unlink()
+    assert page(folder / "trang 1.png", "-o", out) == 0
+    assert (out / "trang 1.txt").stat().st_mtime_ns == before
+    assert page(folder / "trang 1.png", "-o", out, "--draw") == 0
+    assert (out / "trang 1.boxes.png").exists() and (out / "trang 1.txt").stat().st_mtime_ns > before
+
+
+def test_drawing_shows_page_boxes_and_words(page: Page, folder: Path, tmp_path: Path) -> None:
+    assert page(folder / "trang 1.png", "-o", tmp_path, "--draw") == 0
+    picture = np.asarray(Image.open(tmp_path / "trang 1.boxes.png").convert("RGB")).astype(int)
+    height, width = HW
+    assert picture.shape[0] > height and picture.shape[1] == 2 * width
+    colours = [colour for _, colour in drawing.CONFIDENCE_BANDS]
+    marked = sum((abs(picture - colour).sum(2) < 30) for colour in colours) > 0
+    for _, (x0, y0, x1, _y1) in places(PAGES["trang 1.png"]):
+        assert marked[y0 - 1 : y0 + 2, x0:x1].any(0).mean() > 0.9
+    if drawing.vietnamese_font() is not None:
+        (_, (x0, y0, x1, y1)) = places(PAGES["trang 1.png"])[0]
+        assert marked[y0:y1, width + x0 : width + x1].any()
+
+
+def test_drawing_without_a_font(page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
+    monkeypatch.setattr(drawing, "_font_files", lambda: iter(["nowhere.ttf"]))
+    drawing.vietnamese_font.cache_clear()
+    try:
+        assert page(folder / "quét.pdf", "-o", tmp_path, "--draw") == 0
+    finally:
+        drawing.vietnamese_font.cache_clear()
+    with Image.open(tmp_path / "quét.p2.boxes.png") as picture:
+        assert picture.width < 1.5 * HW[1] * 200 / 150
+    assert caplog.text.count("no font with Vietnamese letters") == 1
+
+
+def test_colours_tell_confidences_apart() -> None:
+    assert drawing.colour_of(0.95) != drawing.colour_of(0.7) != drawing.colour_of(0.1)

@@ -1,0 +1,121 @@
+"""`clip4str-doctr page` on files and pages that cannot be read: the others are, and nothing passes for whole."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pypdfium2 as pdfium
+import pytest
+from fake_pages import drawn_page, find_patches, places, spoil_pdf_page, spoil_tiff_page
+from page_command import FORMATS, HW, Page, outputs, words_by_page
+
+from clip4str_doctr.detection import any_detector
+
+
+def test_corrupt_files_are_reported_and_the_others_read(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    (folder / "hỏng.pdf").write_bytes((folder / "quét.pdf").read_bytes()[:300])
+    (folder / "hỏng.png").write_bytes((folder / "trang 1.png").read_bytes()[:200])
+    (folder / "rỗng.tif").write_bytes(b"")
+    out = tmp_path / "out"
+    assert page(folder, "-o", out, "--draw") == 1
+    assert {path.name for path in out.glob("*.txt")} == {"quét.txt", "trang 1.txt", "trang 2.txt", "trang 10.txt"}
+    assert not [path for path in out.iterdir() if path.name.endswith(".part")]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith(f"{folder / 'hỏng.pdf'}: not a readable PDF: ")
+    assert lines[1].startswith(f"{folder / 'hỏng.png'}: not a readable image: ")
+    assert lines[2].startswith(f"{folder / 'rỗng.tif'}: not a readable image: ")
+
+
+def failing_on(monkeypatch: pytest.MonkeyPatch, widths: set[int], error: type[Exception] = RuntimeError) -> None:
+    """A detector that fails on pages whose only word is so many pixels wide."""
+
+    def find(pixels: Any) -> Any:
+        boxes = find_patches(pixels)
+        if len(boxes) == 1 and round(boxes[0, 2] - boxes[0, 0]) in widths:
+            raise error("failed with status 1")
+        return boxes
+
+    monkeypatch.setattr("clip4str_doctr.detection.detector", lambda name, **_: any_detector(find))
+
+
+MƯỜI, MỐT = 4 * 12 * 200 // 150, 3 * 12 * 200 // 150  # widths of the scan's words, at 200 dpi
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, MemoryError, cv2.error])
+def test_a_detector_that_fails_on_one_page(
+    page: Page, folder: Path, tmp_path: Path, text_of: Any, monkeypatch: Any, capsys: Any, error: type[Exception]
+) -> None:
+    whole = text_of(folder / "quét.pdf").split()
+    failing_on(monkeypatch, {MỐT}, error)
+    out = tmp_path / "out"
+    assert page(folder, "-o", out) == 1
+    assert capsys.readouterr().err == f"{folder / 'quét.pdf'}, page 2: failed with status 1\n"
+    assert words_by_page(out / "quét.txt") == [whole[:1], []] and len(outputs(out)) == 4
+    # Nor does what an earlier run drew of it stand beside the empty page.
+    failing_on(monkeypatch, set())
+    assert page(folder / "quét.pdf", "-o", tmp_path / "drawn", "--draw") == 0
+    failing_on(monkeypatch, {MỐT}, error)
+    assert page(folder / "quét.pdf", "-o", tmp_path / "drawn", "--draw", "--overwrite") == 1
+    assert sorted(outputs(tmp_path / "drawn")) == ["quét.boxes.png", "quét.txt"]
+    capsys.readouterr()
+    # What was read is not lost on stdout either.
+    assert page(folder, "--format", "json") == 1
+    read = json.loads(capsys.readouterr().out)
+    assert [len(document["pages"]) for document in read] == [2, 1, 1, 1] and read[0]["pages"][1]["blocks"] == []
+    # The file with a hole is read again, and only it, without being told to; once it is whole it is done.
+    assert page(folder, "-o", out) == 1
+    assert "3 of 4 files skipped" in capsys.readouterr().err
+    failing_on(monkeypatch, set())
+    assert page(folder, "-o", out) == 0
+    assert words_by_page(out / "quét.txt") == [whole[:1], whole[1:]]
+    capsys.readouterr()
+    assert page(folder, "-o", out) == 0
+    assert "4 of 4 files skipped" in capsys.readouterr().err
+
+
+def test_where_no_page_can_be_read_nothing_is_written(
+    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    failing_on(monkeypatch, set())
+    assert page(folder / "quét.pdf", "-o", tmp_path / "before", "--draw") == 0
+    before = outputs(tmp_path / "before")
+    drawn_page(places([["mốt"]]), HW).save(folder / "một.png")
+    failing_on(monkeypatch, {MƯỜI, MỐT, 36})
+    assert page(folder / "quét.pdf", folder / "một.png", "-o", tmp_path / "out") == 1
+    assert outputs(tmp_path / "out") == []
+    told = capsys.readouterr().err
+    assert page(folder / "quét.pdf", "-o", tmp_path / "before", "--draw", "--overwrite") == 1
+    assert outputs(tmp_path / "before") == before
+    scan = folder / "quét.pdf"
+    assert told.splitlines() == [
+        f"{scan}, page 1: failed with status 1",
+        f"{scan}, page 2: failed with status 1",
+        f"{scan}: none of its 2 pages could be read; nothing is written",
+        f"{folder / 'một.png'}: failed with status 1",
+    ]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), FORMATS)
+@pytest.mark.parametrize("name", ["ba.pdf", "ba.tif"])
+def test_a_page_that_cannot_be_drawn(
+    page: Page, tmp_path: Path, text_of: Any, capfd: Any, kind: str, suffix: str, name: str
+) -> None:
+    source, out = tmp_path / name, tmp_path / "out"
+    scans = [drawn_page(places([[word]]), HW) for word in ("mười", "mốt", "hai")]
+    options = {"resolution": 150} if name.endswith("pdf") else {"compression": "tiff_adobe_deflate"}
+    scans[0].save(source, save_all=True, append_images=scans[1:], **options)
+    first, _, last = [words.split() for words in text_of(source).split("\n\n\n\n")]
+    (spoil_pdf_page if name.endswith("pdf") else spoil_tiff_page)(source, 1)
+    assert page(source, "--format", kind, "-o", out, "--draw") == 1
+    assert re.search(rf"{re.escape(str(source))}, page 2: .*(cannot be drawn|not a readable)", capfd.readouterr().err)
+    assert sorted(outputs(out)) == sorted([f"ba.{suffix}", "ba.boxes.png", "ba.p3.boxes.png"])
+    if (kind, name) == ("pdf", "ba.pdf"):
+        # The page stays as it was: nobody can open it.
+        with pdfium.PdfDocument(out / "ba.pdf") as pdf:
+            assert len(pdf) == 3
+            assert [pdf[number].get_textpage().get_text_range().split() for number in (0, 2)] == [first, last]
+    else:
+        assert words_by_page(out / f"ba.{suffix}") == [first, [], last]
