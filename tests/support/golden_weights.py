@@ -1,6 +1,8 @@
 """The golden files as weights, and what tests of weights compare models by."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,3 +27,12 @@ def out_map(model: CLIP4STR) -> torch.Tensor:
     with torch.inference_mode():
         logits: torch.Tensor = model(pixels(model), return_model_output=True)["out_map"]
     return logits
+
+
+def edited(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """The golden checkpoint with changes, beside nothing else."""
+    content: dict[str, Any] = torch.load(CHECKPOINT, weights_only=True)
+    edit(content)
+    path = folder / "edited.ckpt"
+    torch.save(content, path)
+    return path

@@ -4,21 +4,18 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from golden_weights import CHECKPOINT, M_CLIP, out_map, pixels, same_weights
+from golden_weights import CHECKPOINT, M_CLIP, edited, same_weights
 
 from clip4str_doctr.config import CLIP_NORMALIZATION, HALF_NORMALIZATION, PRESETS, ClipImageTowerConfig
-from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
-from clip4str_doctr.weights import WeightsError, WeightsNotFoundError, load_into, load_model
+from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.weights import WeightsError, WeightsNotFoundError, load_model
 
 Content = dict[str, Any]
-Edit = Callable[[Content], object]
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +28,6 @@ def published() -> Content:
 @pytest.fixture(scope="module")
 def golden() -> CLIP4STR:
     return load_model(CHECKPOINT)
-
-
-def edited(folder: Path, edit: Edit) -> Path:
-    """The golden checkpoint with changes, beside nothing else."""
-    content: Content = torch.load(CHECKPOINT, weights_only=True)
-    edit(content)
-    path = folder / "edited.ckpt"
-    torch.save(content, path)
-    return path
 
 
 # The published checkpoint
@@ -353,102 +341,6 @@ def test_an_m_clip_folder_of_another_model(tmp_path: Path, config: dict[str, Any
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(WeightsError, match="must be a tokenizer"):
         load_model(CHECKPOINT, tokenizer=folder)
-
-
-# In place
-
-
-@pytest.fixture
-def small() -> CLIP4STR:
-    """An architecture clip4str_vn of yet other dimensions than the golden one."""
-    config = PRESETS["clip4str_vn"]
-    torch.manual_seed(0)
-    return build_model(
-        replace(
-            config,
-            image_tower=ClipImageTowerConfig((32, 64), (16, 16), width=64, layers=1, output_dim=32),
-            text_tower=replace(
-                config.text_tower, vocab_size=500, width=32, layers=1, heads=2, mlp_width=32, output_dim=32
-            ),
-            decoder=replace(config.decoder, width=32, heads=2, mlp_width=64),
-        )
-    )
-
-
-def test_a_device_without_room_leaves_the_model_as_it_was(micro_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load_model(micro_folder)
-    before = {name: id(part) for name, part in model.named_children()}
-    room, whole = [2], torch.nn.Module.to
-
-    def to(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        room[0] -= 1
-        if room[0] < 0:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(module, *args, **kwargs)
-
-    monkeypatch.setattr(torch.nn.Module, "to", to)
-    with pytest.raises(torch.OutOfMemoryError):
-        load_into(model, micro_folder)
-    assert {name: id(part) for name, part in model.named_children()} == before
-
-
-def test_from_pretrained_takes_the_files_dimensions(small: CLIP4STR, golden: CLIP4STR) -> None:
-    small.postprocessor.confidence = "mean"
-    small.from_pretrained(CHECKPOINT)
-    assert small.training, "in-place loading keeps the mode, as docTR's does"
-    assert small.config == golden.config
-    assert small.postprocessor.confidence == "mean"
-    assert same_weights(small, golden)
-    small.eval()
-    assert torch.equal(out_map(small), out_map(golden))
-
-
-def test_a_failed_load_changes_nothing(small: CLIP4STR, tmp_path: Path, micro_folder: Path) -> None:
-    before = {name: tensor.clone() for name, tensor in small.state_dict().items()}
-    config = small.config
-    with pytest.raises(WeightsError, match="missing: cross_decoder.head.bias"):
-        load_into(small, edited(tmp_path, lambda c: c["state_dict"].pop("cross_decoder.head.bias")), tokenizer=M_CLIP)
-    with pytest.raises(ValueError, match="holds a clip4str_vn_tiny, but the model is a clip4str_vn; use load_model"):
-        load_into(small, micro_folder)
-    assert small.config == config
-    assert all(torch.equal(tensor, before[name]) for name, tensor in small.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"../../evil.txt": b"owned"}, r"tokenizer files must be .*, got \['\.\./\.\./evil\.txt'\]; do not trust"),
-        ({"/evil.txt": b"owned"}, r"tokenizer files must be .*, got \['/evil\.txt'\]; do not trust"),
-        ({"tokenizer.json": b"{}"}, "must be a tokenizer in the `tokenizers` format, got KeyError: 'model'"),
-        ({"tokenizer.json": None, "config.json": b"{}"}, "a tokenizer needs tokenizer.json"),
-    ],
-)
-def test_a_state_dict_with_a_strange_tokenizer(
-    golden: CLIP4STR, tmp_path: Path, files: dict[str, bytes | None], message: str
-) -> None:
-    tensors = golden.state_dict()
-    for name, content in files.items():
-        key = f"text_tower.tokenizer_file:{name}"
-        if content is None:
-            del tensors[key]
-        else:
-            tensors[key] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    torch.save(tensors, tmp_path / "stranger.pt")
-    model = load_model(CHECKPOINT, tokenizer=M_CLIP)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 1
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(WeightsError, match=message):
-        model.from_pretrained(tmp_path / "stranger.pt")
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    with pytest.raises(WeightsError, match=message):
-        model.load_state_dict(tensors)
-
-
-def test_without_weights_the_text_tower_asks_for_its_tokenizer(small: CLIP4STR) -> None:
-    with pytest.raises(RuntimeError, match="no tokenizer to encode captions with; load weights together with"):
-        small.eval()(pixels(small))
 
 
 # The hub
