@@ -7,12 +7,10 @@ nothing could be done as asked. torch is imported only once there is work for it
 import argparse
 import json
 import logging
-import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -25,8 +23,6 @@ from clip4str_doctr.pages.command import PageCommandError, read_pages
 from clip4str_doctr.pages.command import add_arguments as add_page_arguments
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import torch
 
     from clip4str_doctr.training.recipe import Recipe
@@ -160,6 +156,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 
 def _read(args: argparse.Namespace) -> int:
     from clip4str_doctr.images import find_images
+    from clip4str_doctr.pictures import read_pictures
 
     missing = [path for path in args.paths if not path.exists()]
     if len(missing) == len(args.paths):
@@ -175,12 +172,11 @@ def _read(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     if not paths:
         raise CommandError(f"no image in {', '.join(map(str, args.paths))}; read --help lists the types")
-    device = _device(args.device)
-    model = _load(args).to(device).eval()
+    model = _on_device(args)
 
     results: list[dict[str, Any]] = []
     names = Counter(path.name for path in paths)
-    for path, text, confidence in _read_all(model, paths, args.batch_size, device):
+    for path, text, confidence in read_pictures(model, paths, args.batch_size):
         results.append({"path": str(path), "text": text, "confidence": confidence})
         if not args.json:
             # A name that stands twice needs its folder to be told apart.
@@ -191,59 +187,9 @@ def _read(args: argparse.Namespace) -> int:
     return 0 if len(results) == len(paths) and not missing else 1
 
 
-def _read_all(
-    model: Any, paths: Sequence[Path], batch_size: int, device: "torch.device"
-) -> Iterator[tuple[Path, str, float]]:
-    """(path, text, confidence) of every image that can be opened, in order; the others are reported on stderr.
-
-    An image is squashed to the model's size as soon as it is open, so that memory holds one whole image at a time; but
-    wide ones are kept for a second look, where docTR's users get that.
-    """
-    import torch
-
-    from clip4str_doctr.config import PreprocessConfig
-    from clip4str_doctr.images import UnreadableImageError, open_image
-    from clip4str_doctr.plugin import cuts_at_gaps
-    from clip4str_doctr.preprocess import Preprocess
-    from clip4str_doctr.wide_crops import WIDE_FROM, confidence_kind, read_at_gaps
-
-    cfg = model.cfg
-    height, width = cfg["input_shape"][-2:]
-    preprocess = Preprocess((height, width), PreprocessConfig(cfg["mean"], cfg["std"]))
-    cut_from = WIDE_FROM if cuts_at_gaps(model) else math.inf
-
-    def opened() -> "Iterator[tuple[Path, torch.Tensor, npt.NDArray[np.uint8] | None]]":
-        for path in paths:
-            try:
-                crop = open_image(path)
-            except UnreadableImageError as error:
-                print(f"{path}: {error}", file=sys.stderr, flush=True)
-                continue
-            yield path, preprocess([crop]), crop if crop.shape[1] > cut_from * crop.shape[0] else None
-
-    def answers_of(pixels: torch.Tensor) -> list[tuple[str, float]]:
-        with torch.inference_mode():
-            parts = [model(part.to(device), return_preds=True)["preds"] for part in torch.split(pixels, batch_size)]
-        return [answer for part in parts for answer in part]
-
-    images = opened()
-    while batch := list(islice(images, batch_size)):
-        preds = answers_of(torch.cat([pixels for _, pixels, _ in batch]))
-        wide = [number for number, (_, _, crop) in enumerate(batch) if crop is not None]
-        crops = [crop for _, _, crop in batch if crop is not None]
-        second = read_at_gaps(
-            *(crops, [preds[number] for number in wide], lambda pieces: answers_of(preprocess(pieces))),
-            confidence_kind(model),
-        )
-        for number, answer in zip(wide, second, strict=True):
-            preds[number] = answer
-        for (path, _, _), (text, confidence) in zip(batch, preds, strict=True):
-            yield path, text, confidence
-
-
 def _page(args: argparse.Namespace) -> int:
     try:
-        return read_pages(args, lambda: _load(args).to(_device(args.device)).eval())
+        return read_pages(args, lambda: _on_device(args))
     except PageCommandError as error:
         raise CommandError(str(error)) from error
 
@@ -257,10 +203,25 @@ def _device(name: str) -> "torch.device":
         device = torch.device(name)
         # A device may be well spelled and still not be there.
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise CommandError(f"cannot use --device {name}: {reason}. Try --device cpu") from error
     return device
+
+
+def _on_device(args: argparse.Namespace) -> Any:
+    """The model, ready to read where --device says."""
+    from clip4str_doctr.batches import is_out_of_memory
+
+    device = _device(args.device)
+    model = _load(args).eval()
+    try:
+        return model.to(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise CommandError(f"--device {device} has no room for the model: {reason}. Try --device cpu") from error
 
 
 def _load(args: argparse.Namespace) -> Any:

@@ -9,7 +9,7 @@
 - Of a refinement, rows behind the end of every word are left out, where nobody looks at them.
 - Every distinct caption is encoded once; a refined draft that equals the draft needs no second look at it.
 
-Nothing waits for the device but the drafts' questions whether all is said, and the spelling of captions.
+The device is waited for where a draft asks whether all is said, where captions are spelled, and where ids go to it.
 Nothing is changed in place that a gradient would need.
 """
 

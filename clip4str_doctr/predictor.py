@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from doctr.models.recognition.predictor import RecognitionPredictor
 
+from clip4str_doctr.batches import in_batches
 from clip4str_doctr.wide_crops import WIDE_FROM, confidence_kind, read_at_gaps
 
 __all__ = ["WideCropPredictor"]
@@ -24,8 +24,6 @@ __all__ = ["WideCropPredictor"]
 logger = logging.getLogger(__name__)
 
 Crop = npt.NDArray[Any]
-# Allocators without an exception of their own: the CPU's on POSIX and on Windows, Apple's.
-_OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator: not enough memory", "MPS backend out of memory")
 
 
 class WideCropPredictor(RecognitionPredictor):
@@ -65,31 +63,20 @@ class WideCropPredictor(RecognitionPredictor):
             # docTR or the preprocessor says what is wrong.
             return list(super().forward(crops, **kwargs))
         order = sorted(range(len(crops)), key=lambda number: crops[number].shape[1] / crops[number].shape[0])
-        answers: list[tuple[str, float]] = [("", 0.0)] * len(crops)
-        start = 0
-        while start < len(order):
-            batch = order[start : start + self.pre_processor.batch_size]
-            try:
-                read = super().forward([crops[number] for number in batch], **kwargs)
-            except RuntimeError as error:
-                if not _out_of_memory(error) or len(batch) == 1:
-                    raise
-                self.pre_processor.batch_size = len(batch) // 2
-                self._tell_once(len(batch), error)
-                continue
-            for number, answer in zip(batch, read, strict=True):
-                answers[number] = answer
-            start += len(batch)
-        return answers
+        read = super().forward
+        answers = in_batches(
+            order,
+            self.pre_processor.batch_size,
+            lambda batch: read([crops[number] for number in batch], **kwargs),
+            self._halve,
+        )
+        return [answer for _, answer in sorted(zip(order, answers, strict=True))]
 
-    def _tell_once(self, count: int, error: RuntimeError) -> None:
+    def _halve(self, count: int, error: RuntimeError) -> None:
+        self.pre_processor.batch_size = count // 2
         log = logger.debug if self._told else logger.warning
         self._told = True
         log(
             "there is no memory for %d crops at once (%s); going on with half as many. Give a smaller batch_size",
             *(count, str(error).splitlines()[0]),
         )
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)

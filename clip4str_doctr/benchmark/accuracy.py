@@ -149,7 +149,7 @@ def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
         "package": __version__,
         "package_commit": package_commit(),
         "device": device_name(parameter.device),
-        "dtype": str(parameter.dtype).removeprefix("torch."),
+        "dtype": ", ".join(sorted({str(one.dtype).removeprefix("torch.") for one in model.parameters()})),
         "torch": torch.__version__,
     }
 

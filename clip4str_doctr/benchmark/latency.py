@@ -295,13 +295,15 @@ def to_image_tower(cases: Sequence[Case]) -> dict[str, dict[str, float]]:
     return ratios
 
 
-def cold_start(repeats: int) -> dict[str, float]:
+def cold_start(repeats: int, device: str) -> dict[str, float]:
     """Seconds of `clip4str-doctr read ONE_IMAGE` and of importing docTR's models, turn by turn, medians."""
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "word.png"
         Image.fromarray(render_words(["phở"], seed=1)[0]).save(picture)
         commands = {
-            "clip4str-doctr read": [sys.executable, "-m", "clip4str_doctr.cli", "read", str(picture)],
+            "clip4str-doctr read": [
+                *(sys.executable, "-m", "clip4str_doctr.cli", "read", str(picture), "--device", device)
+            ],
             "import doctr.models": [sys.executable, "-c", "import doctr.models"],
         }
         seconds: dict[str, list[float]] = {name: [] for name in commands}
@@ -365,8 +367,10 @@ def main() -> None:
     archs = args.arch or ARCHS
     rounds, batches = (1, BATCHES[:2]) if args.quick else (args.rounds, BATCHES)
     figures = measure(archs, torch.device(args.device), rounds, batches, args.words_before)
-    figures["peak_memory"] = {arch: peak_memory_elsewhere(arch) for arch in archs}
-    figures["cold_start_seconds"] = cold_start(1 if args.quick else 5)
+    if torch.device(args.device).type == "cpu":
+        # Of the process, not of a device.
+        figures["peak_memory"] = {arch: peak_memory_elsewhere(arch) for arch in archs}
+    figures["cold_start_seconds"] = cold_start(1 if args.quick else 5, args.device)
     tell(figures, args.out)
     with written(args.out.with_suffix(".png")) as part:
         draw(figures, part)

@@ -143,9 +143,9 @@ def our_recogniser(
 def _visual_words(model: CLIP4STR, crops: Crops, batch_size: int = 128) -> list[str]:
     """The visual branch alone, so that time and memory are its own, too."""
     preprocess = Preprocess(model.config.image_tower.image_size, model.config.preprocess)
-    device, words = next(model.parameters()).device, []
+    weight, words = next(model.parameters()), []
     for start in range(0, len(crops), batch_size):
-        tokens = model.image_tower(preprocess(crops[start : start + batch_size]).to(device))
+        tokens = model.image_tower(preprocess(crops[start : start + batch_size]).to(weight.device, weight.dtype))
         words += fast_visual_branch(tokens, model.visual_decoder, model.charset, model.config.decode)
     return words
 

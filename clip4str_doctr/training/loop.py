@@ -127,7 +127,7 @@ def train(
 
 @dataclass(frozen=True)
 class StepReport:
-    """Figures of one step, as tensors: reading them waits for the device, so only logged steps are read."""
+    """Figures of one step, as tensors: each of them read waits for the device, so only those of logged steps are."""
 
     loss: Tensor
     visual: Tensor

@@ -60,14 +60,16 @@ class Answers:
 def read_words(model: CLIP4STR, crops: Sequence[npt.NDArray[np.uint8]], batch_size: int = 128) -> Answers:
     """Read crops (H, W, 3) uint8 RGB by the model's own decoding. The model must be in eval mode."""
     preprocess = Preprocess(model.config.image_tower.image_size, model.config.preprocess)
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
     n = len(crops)
     answers = Answers([""] * n, [""] * n, [0.0] * n, [torch.empty(0)] * n, [""] * n, [0.0] * n, [False] * n)
     # A batch is decoded as long as its longest word, and wide crops mostly hold long words.
     order = sorted(range(len(crops)), key=lambda number: crops[number].shape[1] / crops[number].shape[0])
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        reading = model.read(preprocess([crops[number] for number in batch]).to(device), all_rows=False)
+        reading = model.read(
+            preprocess([crops[number] for number in batch]).to(weight.device, weight.dtype), all_rows=False
+        )
         logits = reading.answer(model.charset.eos)
         words = model.postprocessor(logits)
         certainties = draft_certainty(reading.stages[0].visual, model.charset.eos).tolist()

@@ -14,10 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from clip4str_doctr import cli, load_model
+from clip4str_doctr import CLIP4STR, cli, load_model
 from clip4str_doctr.file_types import IMAGE_SUFFIXES, PAGE_SUFFIXES, listed
 from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training.synth.fonts import fonts_installed
+
+ROOM = 2
+FULL = torch.OutOfMemoryError("CUDA out of memory")
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +144,40 @@ def test_a_missing_path_leaves_the_others_to_be_read(read: Any, tmp_path: Path, 
     assert out.startswith("word.png: ") and "nowhere.png: no such file or folder" in err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_device_that_is_not_there(read: Any, folder: Path, capsys: Any) -> None:
-    assert read(folder, "--device", "cuda") == 2
-    assert "cannot use --device cuda" in capsys.readouterr().err
+def test_batches_are_halved_where_memory_ends(
+    read: Any, folder: Path, expected: Any, capsys: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, sizes = CLIP4STR.forward, list[int]()
+
+    def forward(model: CLIP4STR, pixels: torch.Tensor, **options: Any) -> Any:
+        sizes.append(len(pixels))
+        if len(pixels) > ROOM:
+            raise FULL
+        return whole(model, pixels, **options)
+
+    monkeypatch.setattr(CLIP4STR, "forward", forward)
+    assert read(folder) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{name}: {expected[name][0]}" for name in ("1.png", "2.png", "10.png")
+    ]
+    assert sizes == [3, 1, 1, 1] and caplog.text.count("there is no memory for 3 crops at once") == 1
+
+
+def test_a_device_without_room_for_the_model(
+    read: Any, folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to(*_: Any, **__: Any) -> Any:
+        raise FULL
+
+    monkeypatch.setattr(CLIP4STR, "to", to)
+    assert read(folder) == 2
+    assert "no room for the model: CUDA out of memory. Try --device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["hpu", *([] if torch.cuda.is_available() else ["cuda"])])
+def test_a_device_that_is_not_there(read: Any, folder: Path, capsys: Any, device: str) -> None:
+    assert read(folder, "--device", device) == 2
+    assert f"cannot use --device {device}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["read"], ["read", "a.png", "--batch-size", "0"], ["reed"]])

@@ -15,7 +15,7 @@ PACKAGE = Path(clip4str_doctr.__file__).parent
 
 # From the ground up: a room may import, when it is imported itself, from its own floor and those before it.
 FLOORS = (
-    ("atomic", "charset", "eager", "file_types", "weight_state"),
+    ("atomic", "batches", "charset", "eager", "file_types", "weight_state"),
     ("config",),
     (
         "preprocess",
@@ -32,7 +32,7 @@ FLOORS = (
     ("wide_crops", "modeling"),
     ("checkpoint", "lookup", "published", "state_dict", "tensor_file", "weight_folder", "weights"),
     ("convert", "factories", "plugin", "predictor", "detection"),
-    ("pages",),
+    ("pages", "pictures"),
     ("training",),
     ("benchmark",),
     ("cli", "_autoload", ""),

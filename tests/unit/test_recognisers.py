@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from clip4str_doctr import load_model
 from clip4str_doctr.benchmark.peers import PEERS, TesseractReader, framed
-from clip4str_doctr.benchmark.recognisers import Crops, Recogniser, doctr_recogniser, recogniser
+from clip4str_doctr.benchmark.recognisers import Crops, Recogniser, doctr_recogniser, our_recogniser, recogniser
 from clip4str_doctr.config import DecodeConfig, model_config_to_dict
 from clip4str_doctr.modeling.clip4str import build_model
+from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training.validate import read_words
 from clip4str_doctr.weight_card import read_card
 from clip4str_doctr.weights import save_model
@@ -33,6 +34,16 @@ def written_word() -> Any:
     picture = Image.new("RGB", (190, 60), "white")
     ImageDraw.Draw(picture).text((20, 6), "Hanoi", fill="black", font=ImageFont.load_default(44))
     return np.asarray(picture)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_ours_in_half_precision(micro_folder: Path, dtype: torch.dtype) -> None:
+    model = load_model(micro_folder).to(dtype)
+    pixels = Preprocess(model.config.image_tower.image_size, model.config.preprocess)(CROPS)
+    with torch.inference_mode():
+        expected = [text for text, _ in model(pixels.to(dtype), return_preds=True)["preds"]]
+    assert our_recogniser("x", model)(CROPS) == expected
+    assert len(our_recogniser("x", model, visual=True)(CROPS)) == len(CROPS)
 
 
 def test_ours_with_both_branches_or_one(micro_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""Reading crops batch by batch, in smaller ones where memory does not hold what was asked for."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+__all__ = ["in_batches", "is_out_of_memory"]
+
+Crop = TypeVar("Crop")
+Answer = TypeVar("Answer")
+
+# Allocators without an exception of their own: the CPU's on POSIX and on Windows, Apple's.
+_OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator: not enough memory", "MPS backend out of memory")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def in_batches(
+    crops: Sequence[Crop],
+    size: int,
+    read: Callable[[Sequence[Crop]], Sequence[Answer]],
+    halved: Callable[[int, RuntimeError], None],
+) -> list[Answer]:
+    """Answers of `read`, of `size` crops at once, in order.
+
+    Where memory does not hold a batch, this and the following are half as large, which `halved(crops, error)` is told,
+    with how many were too many. Raises what `read` does; the error of the allocator, if there is no room for one crop.
+    """
+    answers: list[Answer] = []
+    while len(answers) < len(crops):
+        batch = crops[len(answers) : len(answers) + size]
+        try:
+            answers += read(batch)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or len(batch) == 1:
+                raise
+            size = len(batch) // 2
+            halved(len(batch), error)
+    return answers
