@@ -11,7 +11,7 @@ from doctr.models.builder import DocumentBuilder
 from doctr.models.predictor import OCRPredictor
 from torch import nn
 
-from clip4str_doctr.pages.rows import RowBuilder
+from clip4str_doctr.pages.rows import LevelBuilder, RowBuilder
 from clip4str_doctr.plugin import recognition_predictor_of
 
 __all__ = ["document_of", "page_predictor", "read_page", "unread_page", "words_of"]
@@ -24,7 +24,8 @@ def page_predictor(
 
     model: a recogniser of ours or of the entry point group. detector: what `detection.detector` gives, or another
     detection predictor of docTR. batch_size: words at once. layout: "rows" makes one line of all words side by side
-    (see `rows.RowBuilder`). Raises ValueError for another layout.
+    (see `rows.RowBuilder`); for "blocks" a page that lies askew is seen as if it lay level. Raises ValueError for
+    another layout.
     """
     if layout not in ("blocks", "rows"):
         raise ValueError(f'layout must be "blocks" or "rows", got {layout!r}')
@@ -34,8 +35,7 @@ def page_predictor(
     # docTR's predictor calls its detector and asks for no class.
     finder: Any = detector
     predictor = OCRPredictor(finder, recognition_predictor_of(model, batch_size=batch_size), **options)
-    if layout == "rows":
-        predictor.doc_builder = RowBuilder()
+    predictor.doc_builder = RowBuilder() if layout == "rows" else LevelBuilder(**options)
     return predictor
 
 

@@ -1,4 +1,4 @@
-"""Words side by side -> one line across the page, as receipts, price lists and tables are read.
+"""How a page lies, and words side by side -> one line across it, as receipts, price lists and tables are read.
 
 docTR cuts its lines where the gap between two words is wide, and orders what remains column by column: names first,
 then prices. No option of its builder prevents that: docTR 1.1 adapts the gap to the page, and its lines lose words on
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from doctr.io.elements import Block, Document, Line
 from doctr.models.builder import DocumentBuilder
 
-__all__ = ["RowBuilder", "rows_of"]
+__all__ = ["LevelBuilder", "RowBuilder", "levelled", "rows_of"]
 
 Values = npt.NDArray[np.float64]
 Boxes = Values  # (N, 4): xmin, ymin, xmax, ymax in pixels
@@ -29,6 +29,8 @@ _ROUNDS = 5
 # What is so many times as high as most words.
 _TALL = 1.8
 _AT_ONCE = 512
+# Askew by less than so many of its words' heights a page is left as it is: docTR's builder bears that.
+_LEVEL = 0.25
 
 
 class RowBuilder(DocumentBuilder):
@@ -50,6 +52,57 @@ class RowBuilder(DocumentBuilder):
             lines = [Line([words[number] for number in row]) for row in rows_of(boxes)]
             page.blocks = [Block(lines)] if lines else []
         return document
+
+
+class LevelBuilder(DocumentBuilder):
+    """docTR's builder, shown the words' boxes as if the page lay level; the words keep the boxes they have.
+
+    It looks for lines and columns along the page's sides: of two columns that lie askew by two degrees it reads line
+    by line across both.
+    """
+
+    def __call__(self, pages: list[Any], boxes: list[Any], *args: Any, **options: Any) -> Document:
+        shown, found = [], []
+        for page, own in zip(pages, boxes, strict=True):
+            height, width = page.shape[:2]
+            level = np.array(own)
+            if level.ndim == 2 and len(level):
+                scale = np.array([width, height, width, height])
+                level[:, :4] = levelled(level[:, :4] * scale) / scale
+            shown.append(level)
+            found.append((level, own))
+        document = super().__call__(pages, shown, *args, **options)
+        for page, (level, own) in zip(document.pages, found, strict=True):
+            if not np.array_equal(level, own):
+                _put_back(page, level, own)
+        return document
+
+
+def _put_back(page: Any, level: Values, own: Values) -> None:
+    """Give words that were built with the boxes `level` the boxes `own`, and lines and blocks what encloses these."""
+    boxes: dict[tuple[float, ...], list[Values]] = {}
+    for shown, true in zip(level[:, :4].tolist(), own[:, :4], strict=True):
+        boxes.setdefault(tuple(shown), []).append(true)
+    for block in page.blocks:
+        for line in block.lines:
+            for word in line.words:
+                left, top, right, bottom = boxes[tuple(np.ravel(word.geometry).tolist())].pop().tolist()
+                word.geometry = (left, top), (right, bottom)
+    page.blocks = [Block([Line(line.words) for line in block.lines], block.artefacts) for block in page.blocks]
+
+
+def levelled(boxes: Boxes) -> Boxes:
+    """boxes (N, 4) of words in pixels -> the same, moved up or down as if the page lay level, as it mostly does."""
+    if not len(boxes):
+        return boxes
+    level = boxes
+    rows = _phrases(boxes)
+    # As in `rows_of`.
+    for _ in range(2):
+        level = _levelled(boxes, rows)
+        rows = _grouped(level)
+    askew = float(np.ptp(level[:, 1] - boxes[:, 1])) > _LEVEL * float(np.median(boxes[:, 3] - boxes[:, 1]))
+    return level if askew else boxes
 
 
 def rows_of(boxes: Boxes) -> list[list[int]]:
