@@ -152,7 +152,13 @@ def _check_archive(path: Path) -> None:
 
 def _check_records(path: Path, *, checksums: bool) -> None:
     """Refuse an archive that torch.save did not write, and one whose records have changed since."""
-    with zipfile.ZipFile(path) as archive:
+    try:
+        opened = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is damaged: its table of contents says {_reason(error)}; download it again"
+        ) from error
+    with opened as archive:
         names = archive.namelist()
         if any(name.endswith("/constants.pkl") for name in names):
             raise WeightsError(
@@ -165,7 +171,7 @@ def _check_records(path: Path, *, checksums: bool) -> None:
         # The only check there is: nobody has published a hash of the file. One or two seconds for 2.6 GB.
         try:
             damaged = archive.testzip()
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, ValueError) as error:
             damaged = str(error)
     if damaged is not None:
         raise WeightsError(f"{path} is damaged: the CRC-32 of {damaged} in it does not match; download it again")

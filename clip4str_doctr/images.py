@@ -40,13 +40,14 @@ class UnreadableImageError(ValueError):
 def find_images(paths: Iterable[Path], suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Files as given; of a folder, those with one of the suffixes in natural order: "2.jpg" before "10.jpg".
 
-    Subfolders and hidden files of a folder are left out. Raises FileNotFoundError for a path that does not exist.
+    Subfolders and hidden files of a folder are left out; links to what is not there are not, so that opening them
+    tells. Raises FileNotFoundError for a path that does not exist.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
             members = (member for member in path.iterdir() if not member.name.startswith("."))
-            images = [member for member in members if member.suffix.lower() in suffixes and member.is_file()]
+            images = [member for member in members if member.suffix.lower() in suffixes and not member.is_dir()]
             found += sorted(images, key=natural_key)
         elif path.exists():
             found.append(path)

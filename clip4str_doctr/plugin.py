@@ -220,13 +220,13 @@ def _wrap(original: Callable[..., "RecognitionPredictor"]) -> Callable[..., "Rec
 
 def _is_ours(model: Any) -> bool:
     """Whether a model, compiled or not, is of our class or of a registered factory."""
-    from clip4str_doctr.modeling.clip4str import CLIP4STR
-
+    # Nothing is of a class that nobody has imported; docTR's own models must not wait for it.
+    ours = sys.modules.get("clip4str_doctr.modeling.clip4str")
     # torch.compile wraps a module and keeps it under this name.
     model = getattr(model, "_orig_mod", model)
     cfg = getattr(model, "cfg", None)
     by_name = isinstance(cfg, Mapping) and cfg.get("arch") in _ours
-    return isinstance(model, CLIP4STR) or hasattr(model, _MADE_BY) or by_name
+    return (ours is not None and isinstance(model, ours.CLIP4STR)) or hasattr(model, _MADE_BY) or by_name
 
 
 @functools.cache

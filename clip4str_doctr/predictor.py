@@ -73,7 +73,9 @@ class WideCropPredictor(RecognitionPredictor):
         return [answer for _, answer in sorted(zip(order, answers, strict=True))]
 
     def _halve(self, count: int, error: RuntimeError) -> None:
-        self.pre_processor.batch_size = count // 2
+        # Only a whole batch says how many fit; what a few crops at a bad moment do not must not slow all that follow.
+        if count == self.pre_processor.batch_size:
+            self.pre_processor.batch_size = count // 2
         log = logger.debug if self._told else logger.warning
         self._told = True
         log(

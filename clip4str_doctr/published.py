@@ -137,9 +137,9 @@ def find_mclip(checkpoint: Path) -> Path:
         if (folder / "M_clip").is_dir():
             return folder / "M_clip"
     raise WeightsNotFoundError(
-        f"{checkpoint} needs M-CLIP's tokenizer, and no M_clip folder lies beside it; pass tokenizer='.../M_clip' "
-        "(--mclip on the command line), downloaded from https://huggingface.co/M-CLIP/XLM-Roberta-Large-Vit-B-32 "
-        "(config.json and tokenizer files)"
+        f"{checkpoint} needs M-CLIP's tokenizer, and no M_clip folder lies beside it: download config.json and the "
+        "tokenizer files of https://huggingface.co/M-CLIP/XLM-Roberta-Large-Vit-B-32 to "
+        f"{checkpoint.parent / 'M_clip'}, or pass tokenizer='.../M_clip' to load_model (--weights and --mclip on the command line)"
     )
 
 
@@ -192,10 +192,10 @@ def _believed(checkpoint: Checkpoint) -> dict[str, Any]:
         raise WeightsError(f"{checkpoint.path}: hyper_parameters are not those of CLIP4STR: {'; '.join(problems)}")
     charset_test = checkpoint.hyper_parameters.get("charset_test", believed["charset_train"])
     if charset_test != believed["charset_train"]:
-        # PARSeq's code, which CLIP4STR's grew from, reduces answers to it where it scores, never where it reads.
+        # CLIP4STR's code reduces to it what it scores, and the captions that its text tower sees.
         logger.warning(
-            "%s: charset_test %r is not charset_train; answers are written in charset_train, so scores that were "
-            "taken over charset_test are of other strings",
+            "%s: charset_test %r is not charset_train; here answers and captions are written in charset_train, so "
+            "answers may differ from the reference's, and its scores are of other strings",
             *(checkpoint.path, charset_test),
         )
     return believed

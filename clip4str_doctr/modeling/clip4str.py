@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # For weights on which nothing was calibrated. The embedded ones lose one word in 2,000 or fewer from 0.77 on.
 CERTAIN_FROM = 0.99
+
+Decoding = Literal["fast", "plain"]
 
 
 class CLIP4STR(nn.Module):
@@ -62,7 +64,7 @@ class CLIP4STR(nn.Module):
         self.postprocessor = PostProcessor(config.symbols)
         self.certain_from = CERTAIN_FROM
         self.preserve_aspect_ratio = False
-        self.decoding: Literal["fast", "plain"] = "fast"
+        self.decoding: Decoding = "fast"
         self._exportable = False
         self._resizing_told = False
 
@@ -159,6 +161,8 @@ class CLIP4STR(nn.Module):
     def _decode(self, image_tokens: torch.Tensor, all_rows: bool) -> Reading:
         decoders = (self.visual_decoder, self.cross_decoder)
         rest = self.charset, self.config.decode, self._leaves_from()
+        if self.decoding not in get_args(Decoding):
+            raise ValueError(f"decoding must be one of {', '.join(get_args(Decoding))}, got {self.decoding!r}")
         if self.decoding == "plain":
             return dual_predict_and_refine(image_tokens, decoders, self.text_tower, *rest)
         return fast_predict_and_refine(image_tokens, decoders, self.text_tower.encode, *rest, all_rows)
@@ -221,6 +225,12 @@ class CLIP4STR(nn.Module):
             if wants_preds:
                 out["preds"] = self.postprocessor(logits)
         return out
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """What `DistributedDataParallel` leaves alone. It would send the buffers round at every forward, and wait for
+        ever where docTR's train.py validates on one rank only."""
+        return [name for name, _ in self.named_buffers()]
 
     def from_pretrained(self, path_or_url: str | Path, **kwargs: Any) -> None:
         """Load weights in place: a published .ckpt or `pretrained/` folder, our folder, or `hf://owner/repo`.

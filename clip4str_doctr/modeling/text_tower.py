@@ -159,7 +159,12 @@ class MClipTextTower(TextTower):
         places = [self.pad_id + count for row in counts for count in row]
         positions = [self.pad_id if one == self.pad_id else place for one, place in zip(ids, places, strict=True)]
         both = torch.tensor([ids, positions], device=self.linear.weight.device)
-        embedded: torch.Tensor = self.transformer.embeddings(input_ids=both[:1], position_ids=both[1:])
+        embedded: torch.Tensor = self.transformer.embeddings(
+            # With types of their own: transformers 4 takes them from a table as long as one caption may be.
+            input_ids=both[:1],
+            position_ids=both[1:],
+            token_type_ids=torch.zeros_like(both[:1]),
+        )
         return embedded
 
     def _apart(self, lengths: list[int]) -> torch.Tensor | None:

@@ -72,7 +72,10 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
     Raises PageCommandError where nothing can be done.
     """
     _check(args)
-    missing = [path for path in args.paths if not path.exists()]
+    try:
+        missing = [path for path in args.paths if not path.exists()]
+    except OSError as error:  # as of a name that is too long
+        raise PageCommandError(str(error)) from error
     if len(missing) == len(args.paths):
         raise PageCommandError(f"no such file or folder: {', '.join(map(str, missing))}")
     for path in missing:

@@ -63,6 +63,8 @@ def page_drawers(path: Path, *, dpi: float = 200) -> Iterator[Callable[[], npt.N
         yield from (partial(open_image, path, frame) for frame in range(count_frames(path)))
         return
     with opened_pdf(path) as pdf:
+        # Or what is filled into its fields is not drawn. Before the first page is loaded.
+        pdf.init_forms()
         yield from (partial(_drawn, pdf, number, dpi) for number in range(len(pdf)))
 
 

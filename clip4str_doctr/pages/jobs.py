@@ -77,7 +77,7 @@ def plan(args: argparse.Namespace, paths: Sequence[Path]) -> list[Job]:
             raise PageCommandError(
                 f"{len(names)} files would be written to {args.out / names[0]}; read them with different -o"
             )
-    originals = {_identity(source) for source in sources}
+    originals = {_identity(source) for source in sources if source.exists()}  # links to nothing are told when opened
     for job in jobs:
         for path in job.targets:
             if path.exists() and _identity(path) in originals:
@@ -145,7 +145,11 @@ def claimed_folder(args: argparse.Namespace, jobs: Sequence[Job]) -> Origins:
         raise PageCommandError(f"-o {args.out} cannot be made a folder: {error}") from error
     for job in jobs:
         for path in job.targets:
-            if complaint := None if args.overwrite else complaint_about(path, job.source, origins):
+            try:
+                complaint = complaint_about(path, job.source, origins)
+            except OSError as error:
+                raise PageCommandError(f"{job.source}: its output cannot be named so: {error}; rename it") from error
+            if complaint and not args.overwrite:
                 raise PageCommandError(
                     f"{complaint}; for {job.source} choose another -o, or replace it with --overwrite"
                 )

@@ -9,14 +9,19 @@ from clip4str_doctr.training.synth.effects import clean_effects, to_uint8_jpeg
 __all__ = ["augment", "shrunk"]
 
 _HIGHEST, _WIDEST = 96, 480  # pixels; what the renderer draws is seldom larger
+_LARGEST = 512  # of the effects' tiles
 # In heights: how far the ends of a word may move, and with them what is lost of its first and last symbol.
 _MOST_MOVED = 0.05
 
 
-def shrunk(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """crop (H, W, 3) uint8 -> at most 96 high and 480 wide, H : W as it was: noise and blur are made for that size."""
+def shrunk(crop: npt.NDArray[np.uint8], image_size: tuple[int, int] = (0, 0)) -> npt.NDArray[np.uint8]:
+    """crop (H, W, 3) uint8 -> at most 96 high and 480 wide, H : W as it was: noise and blur are made for that size.
+
+    image_size: (height, width) that the model reads, which is left, up to 512, where it is larger.
+    """
     height, width = crop.shape[:2]
-    scale = min(_HIGHEST / height, _WIDEST / width)
+    highest, widest = (min(max(pair), _LARGEST) for pair in zip((_HIGHEST, _WIDEST), image_size, strict=True))
+    scale = min(highest / height, widest / width)
     if scale >= 1:
         return crop
     size = max(round(width * scale), 1), max(round(height * scale), 1)

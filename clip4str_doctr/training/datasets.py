@@ -154,12 +154,13 @@ class Word:
                 f"{self.source.folder}, {self.name}: {error}; was it changed during training?"
             ) from error
 
-    def small_crop(self) -> npt.NDArray[np.uint8]:
-        """As `crop`, but at most 96 pixels high and 480 wide: a thousand photographs would not fit into memory."""
+    def small_crop(self, image_size: tuple[int, int] = (0, 0)) -> npt.NDArray[np.uint8]:
+        """As `crop`, but no larger than `augment.shrunk` leaves it for a model that reads `image_size`: a thousand
+        photographs would not fit into memory."""
         # Imported when first needed: it loads OpenCV.
         from clip4str_doctr.training.augment import shrunk
 
-        return shrunk(self.crop())
+        return shrunk(self.crop(), image_size)
 
 
 @dataclass(frozen=True)

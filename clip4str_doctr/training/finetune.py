@@ -110,8 +110,17 @@ class OwnAmongRendered:
     Every epoch sees each word once, in an order of its own. As all samples, one depends on its index alone.
     """
 
-    def __init__(self, words: Sequence[Word], recipe: WordsRecipe, seed: int, rendered: Samples) -> None:
+    def __init__(
+        self,
+        words: Sequence[Word],
+        recipe: WordsRecipe,
+        seed: int,
+        rendered: Samples,
+        image_size: tuple[int, int] = (0, 0),
+    ) -> None:
+        """image_size: (height, width) that the model reads; crops are not shrunk below it."""
         self.words, self.recipe, self.seed, self.rendered = words, recipe, seed, rendered
+        self.image_size = image_size
         self._order: tuple[int, list[int]] = (-1, [])
 
     def sample(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
@@ -124,7 +133,7 @@ class OwnAmongRendered:
             random.Random(f"own words {self.seed} {epoch}").shuffle(order)
             self._order = (epoch, order)
         word = self.words[self._order[1][place]]
-        crop = word.small_crop()
+        crop = word.small_crop(self.image_size)
         if random.Random(f"augment {self.seed} {index}").random() < self.recipe.augment:
             from clip4str_doctr.training.augment import augment
 
@@ -139,7 +148,10 @@ class OwnWordsFactory:
     own: OwnWords
     recipe: WordsRecipe
     rendered: SamplesFactory
+    image_size: tuple[int, int] = (0, 0)
 
     def __call__(self, style: str, split: str, seed: int) -> Samples:
         samples = self.rendered(style, split, seed)
-        return samples if split == "val" else OwnAmongRendered(self.own.train, self.recipe, seed, samples)
+        if split == "val":
+            return samples
+        return OwnAmongRendered(self.own.train, self.recipe, seed, samples, self.image_size)

@@ -116,7 +116,7 @@ def train(
         part.unlink()  # of a run that was killed while it saved
     if own is not None:
         write_left_out(own.left_out, out)
-        factory = OwnWordsFactory(own, recipe.words, factory)
+        factory = OwnWordsFactory(own, recipe.words, factory, start.config.image_tower.image_size)
     with _stop_requests() as stop:
         _advance(run, out, factory, stop)
     if run.progress < 1.0:
@@ -335,7 +335,10 @@ def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[in
     log = RunLog(run, out / LOG)
     held_out = {style: validation_crops(style, recipe.data, factory) for style in watched_styles(recipe)}
     if run.own is not None:
-        held_out["own"] = [word.small_crop() for word in run.own.val], [word.label for word in run.own.val]
+        held_out["own"] = (
+            [word.small_crop(run.config.image_tower.image_size) for word in run.own.val],
+            [word.label for word in run.own.val],
+        )
     every = max(recipe.run.validate_every // recipe.data.batch_size, 1)
     if run.step == 0 and run.origin is not None:
         log.validation(held_out)  # what there was before

@@ -420,6 +420,12 @@ def test_state_dicts_travel(model: CLIP4STR, tmp_path: Path, crops: Crops, answe
     assert texts(other, crops) == answers
 
 
+def test_a_misspelt_way_of_decoding_is_refused(model: CLIP4STR, crops: Crops, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "decoding", "plainn")
+    with pytest.raises(ValueError, match="decoding must be one of fast, plain, got 'plainn'"):
+        texts(model, crops)
+
+
 def test_another_alphabet(arch: str, model: CLIP4STR, crops: Crops, caplog: pytest.LogCaptureFixture) -> None:
     """Rows of new symbols are random, and that is said; all other weights are the pretrained ones."""
     vocab = VOCABS["vietnamese"]

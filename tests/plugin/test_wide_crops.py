@@ -223,6 +223,10 @@ def test_batches_are_halved_where_memory_ends(
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
         f"there is no memory for 8 crops at once ({failure}); going on with half as many. Give a smaller batch_size"
     ]
+    # A few crops at a bad moment say nothing of how many fit.
+    room[0] = 1
+    predictor.pre_processor.batch_size = 8
+    assert len(predictor(crops[:2])) == 2 and predictor.pre_processor.batch_size == 8
     room[0] = 0
     with pytest.raises(RuntimeError, match="memory"):
         predictor(crops[:1])

@@ -53,6 +53,27 @@ def built_page(
     return document.pages[0]
 
 
+def pdf_form(path: Path, value: str) -> None:
+    """A PDF of one page with one field that somebody has filled in, as a viewer saves it that draws nothing for it."""
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [4 0 R] /DA (/Helv 24 Tf 0 g) "
+        "/DR << /Font << /Helv 5 0 R >> >> >> >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] /Annots [4 0 R] >>",
+        f"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V ({value}) /Rect [50 80 250 120] "
+        "/DA (/Helv 24 Tf 0 g) /F 4 /P 3 0 R >>",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    content, starts = "%PDF-1.4\n", []
+    for number, one in enumerate(objects, 1):
+        starts.append(len(content))
+        content += f"{number} 0 obj\n{one}\nendobj\n"
+    table = "".join(f"{start:010d} 00000 n \n" for start in starts)
+    size = len(objects) + 1
+    trailer = f"trailer << /Size {size} /Root 1 0 R >>\nstartxref\n{len(content)}\n%%EOF\n"
+    path.write_text(f"{content}xref\n0 {size}\n0000000000 65535 f \n{table}{trailer}", encoding="ascii", newline="\n")
+
+
 def drawn_page(placed: Sequence[tuple[str, Box]], page_hw: tuple[int, int]) -> Image.Image:
     """The same page with a dark patch for each word; the patches differ, so that they are read differently."""
     image = Image.new("RGB", page_hw[::-1], "white")

@@ -231,6 +231,11 @@ def test_photographs_of_words_are_augmented_at_the_size_of_rendered_ones(tmp_pat
     assert {samples.sample(index)[0].shape for index in range(40)} == {(80, 480, 3)}
     assert shrunk(pixels[:, :200]).shape == (96, 128, 3) and shrunk(pixels[:40, :480]).shape == (40, 480, 3)
     assert shrunk(pixels[:1, :]).shape == (1, 480, 3)
+    # A model that reads more pixels is not trained on fewer.
+    assert shrunk(pixels[:, :400], (224, 224)).shape == (150, 400, 3)
+    assert OwnAmongRendered(words, WordsRecipe(("",), share=1.0, augment=0.0), 1, Rendered(), (140, 900)).sample(0)[
+        0
+    ].shape == (85, 512, 3)
     with pytest.raises(ValueError, match="tiles are 512 pixels"):
         for seed in range(40):
             augment(pixels, np.random.default_rng(seed))

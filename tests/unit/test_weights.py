@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,7 @@ def test_another_charset_test_is_told(tmp_path: Path, caplog: pytest.LogCaptureF
     path = edited(tmp_path, lambda content: content["hyper_parameters"].update(charset_test="abc"))
     assert same_weights(load_model(path, tokenizer=M_CLIP), same)
     (told,) = (record.getMessage() for record in caplog.records)
-    assert f"{path}: charset_test 'abc' is not charset_train" in told
+    assert f"{path}: charset_test 'abc' is not charset_train" in told and "may differ from the reference's" in told
     caplog.clear()
     load_model(edited(tmp_path, lambda content: content["hyper_parameters"].pop("charset_test")), tokenizer=M_CLIP)
     assert not caplog.records
@@ -274,6 +275,21 @@ def test_a_checkpoint_with_a_flipped_bit(tmp_path: Path) -> None:
         load_model(path, tokenizer=M_CLIP)
 
 
+def test_a_checkpoint_with_a_damaged_table_of_contents(tmp_path: Path) -> None:
+    path = tmp_path / "flipped.ckpt"
+    data = CHECKPOINT.read_bytes()
+    (start,) = struct.unpack("<I", data[data.rindex(b"PK\5\6") + 16 :][:4])
+    if start == 0xFFFFFFFF:
+        (start,) = struct.unpack("<Q", data[data.rindex(b"PK\6\6") + 48 :][:8])
+    assert data[start:].startswith(b"PK\1\2")
+    for place in (0, 6, 9, 46):  # magic, version, flags, a name
+        damaged = bytearray(data)
+        damaged[start + place] ^= 0xFF
+        path.write_bytes(damaged)
+        with pytest.raises(WeightsError, match="flipped.ckpt"):
+            load_model(path, tokenizer=M_CLIP)
+
+
 class Harmful:
     """Leaves a file behind when it is unpickled."""
 
@@ -317,7 +333,7 @@ def test_torch_files_of_another_kind(tmp_path: Path, content: object) -> None:
 
 def test_a_checkpoint_alone_asks_for_the_tokenizer(tmp_path: Path) -> None:
     path = edited(tmp_path, lambda content: None)
-    with pytest.raises(WeightsNotFoundError, match="no M_clip folder lies beside it; pass tokenizer="):
+    with pytest.raises(WeightsNotFoundError, match="no M_clip folder lies beside it: download .* or pass tokenizer="):
         load_model(path)
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         load_model(path, tokenizer=tmp_path / "nowhere")

@@ -77,7 +77,7 @@ def _from_npm(work: Path, row: Sequence[str]) -> tuple[list[Path], str, Path]:
     """-> font files, name of the package, its licence file."""
     _, family, version = row
     source = f"@expo-google-fonts/{family}@{version}"
-    _run(["npm", "pack", "--silent", "--pack-destination", str(work), source], work)
+    _run(["npm", "pack", "--loglevel=error", "--pack-destination", str(work), source], work)
     with tarfile.open(next(work.glob("*.tgz"))) as archive:
         _extract(archive, work)
     files = sorted(path for path in work.rglob("*") if _is_font(path))
@@ -139,7 +139,10 @@ def main() -> None:
     parser.add_argument("--only", choices=("npm", "deb"), help="packages of one kind (default: both)")
     arguments = parser.parse_args()
     rows = [row for row in wanted_families() if arguments.only in (None, row[0])]
-    record = fetch(arguments.folder, rows)
+    try:
+        record = fetch(arguments.folder, rows)
+    except RuntimeError as error:
+        parser.exit(2, f"fetch_fonts: error: {error}\n")
     plain = sum(one["letters"] == "plain" for one in record.values())
     print(f"{arguments.folder}: {len(record)} families, {plain} of them without Vietnamese marks")
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_pages import drawn_page, places
+from fake_pages import drawn_page, pdf_form, places
 from page_command import FORMATS, HW, PAGES, Page, outputs, words_by_page
 from PIL import Image
 
 from clip4str_doctr import cli
 from clip4str_doctr.pages import drawing
+from clip4str_doctr.pages.files import open_pages
 
 
 def test_text_of_one_file(page: Page, folder: Path, text_of: Any, capsys: Any) -> None:
@@ -57,6 +58,13 @@ def test_pages_without_words(page: Page, tmp_path: Path, capsys: Any) -> None:
     for kind in ("json", "hocr", "md", "pdf"):
         assert page(tmp_path / "trắng.png", "--format", kind, "-o", tmp_path / "out", "--draw") == 0
     assert len(outputs(tmp_path / "out")) == 5
+
+
+def test_what_is_filled_into_a_form_is_seen(tmp_path: Path) -> None:
+    for value in ("MMMM", ""):
+        pdf_form(tmp_path / "form.pdf", value)
+        (pixels,) = open_pages(tmp_path / "form.pdf")
+        assert (pixels < 100).any() == bool(value)
 
 
 def test_rows_across_the_page(page: Page, tmp_path: Path, text_of: Any) -> None:

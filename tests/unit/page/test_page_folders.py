@@ -179,6 +179,20 @@ def test_names_that_only_some_file_systems_tell_apart(page: Page, tmp_path: Path
         assert sorted(outputs(tmp_path / "new")) == sorted(new)
 
 
+def test_names_that_leave_no_room_for_an_ending(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    (folder / "trang 1.png").rename(folder / ("ô" * 125 + ".png"))
+    assert page(folder, "-o", tmp_path / "out", "--draw") == 2
+    assert "its output cannot be named so" in capsys.readouterr().err
+    assert page("x" * 300 + ".png") == 2
+    assert "too long" in capsys.readouterr().err
+
+
+def test_links_to_what_has_gone_are_told(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    (folder / "trang 3.png").symlink_to(tmp_path / "gone.png")
+    assert page(folder, "-o", tmp_path / "out") == 1
+    assert "trang 3.png: " in capsys.readouterr().err and len(outputs(tmp_path / "out")) == 4
+
+
 def test_an_original_under_another_name_is_not_written_over(
     page: Page, folder: Path, tmp_path: Path, capsys: Any
 ) -> None:
