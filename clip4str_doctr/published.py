@@ -139,7 +139,8 @@ def find_mclip(checkpoint: Path) -> Path:
     raise WeightsNotFoundError(
         f"{checkpoint} needs M-CLIP's tokenizer, and no M_clip folder lies beside it: download config.json and the "
         "tokenizer files of https://huggingface.co/M-CLIP/XLM-Roberta-Large-Vit-B-32 to "
-        f"{checkpoint.parent / 'M_clip'}, or pass tokenizer='.../M_clip' to load_model (--weights and --mclip on the command line)"
+        f"{checkpoint.parent / 'M_clip'}, or pass tokenizer='.../M_clip' to load_model (--weights and --mclip on the "
+        "command line)"
     )
 
 
