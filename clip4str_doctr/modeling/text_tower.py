@@ -217,15 +217,6 @@ class CharTextTower(TextTower):
         One symbol more than an answer may have, because a draft without EOS fills the row of EOS too.
         Raises ValueError for a longer caption or a foreign symbol.
         """
-        return self.encode_ids(self._ids(captions))
-
-    def _encode(self, captions: Sequence[str]) -> list[torch.Tensor]:
-        # Their lengths are known here: asking the pad mask would wait for the whole tower.
-        lengths = [len(self.charset.encode(caption)) + 2 for caption in captions]
-        tokens, _ = self(captions)
-        return [one[:length] for one, length in zip(tokens, lengths, strict=True)]
-
-    def _ids(self, captions: Sequence[str]) -> torch.Tensor:
         charset = self.charset
         encoded = [charset.encode(caption) for caption in captions]
         for caption, symbols in zip(captions, encoded, strict=True):
@@ -235,7 +226,13 @@ class CharTextTower(TextTower):
                 )
         rows = [torch.tensor([charset.bos, *symbols, charset.eos]) for symbols in encoded]
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=charset.pad)
-        return ids.to(self.embedding.weight.device)
+        return self.encode_ids(ids.to(self.embedding.weight.device))
+
+    def _encode(self, captions: Sequence[str]) -> list[torch.Tensor]:
+        # Their lengths, with BOS and EOS, are known here: asking the pad mask would wait for the whole tower.
+        lengths = [len(self.charset.spelling(caption)) + 2 for caption in captions]
+        tokens, _ = self(captions)
+        return [one[:length] for one, length in zip(tokens, lengths, strict=True)]
 
     def encode_ids(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`forward` after spelling. ids: (N, T) int64, each row BOS, symbols, EOS, then PAD."""

@@ -95,12 +95,7 @@ def levelled(boxes: Boxes) -> Boxes:
     """boxes (N, 4) of words in pixels -> the same, moved up or down as if the page lay level, as it mostly does."""
     if not len(boxes):
         return boxes
-    level = boxes
-    rows = _phrases(boxes)
-    # As in `rows_of`.
-    for _ in range(2):
-        level = _levelled(boxes, rows)
-        rows = _grouped(level)
+    level, _ = _level_rows(boxes)
     askew = float(np.ptp(level[:, 1] - boxes[:, 1])) > _LEVEL * float(np.median(boxes[:, 3] - boxes[:, 1]))
     return level if askew else boxes
 
@@ -112,12 +107,19 @@ def rows_of(boxes: Boxes) -> list[list[int]]:
     """
     if not len(boxes):
         return []
+    level, rows = _level_rows(boxes)
+    return sorted(rows, key=lambda row: float(np.median(level[row][:, [1, 3]].mean(axis=1))))
+
+
+def _level_rows(boxes: Boxes) -> tuple[Boxes, list[list[int]]]:
+    """One box or more -> the boxes as on a level page, and their rows in no order."""
     rows = _phrases(boxes)
+    level = boxes
     # Phrases are short and tell the slope roughly only; the rows that are found by it are as wide as the page.
     for _ in range(2):
         level = _levelled(boxes, rows)
         rows = _grouped(level)
-    return sorted(rows, key=lambda row: float(np.median(level[row][:, [1, 3]].mean(axis=1))))
+    return level, rows
 
 
 def _grouped(level: Boxes) -> list[list[int]]:

@@ -24,11 +24,6 @@ def no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(FONTS_VARIABLE, raising=False)
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(7)
-
-
 def test_more_than_120_families_come_with_the_extra() -> None:
     train, val = street_families("train"), street_families("val")
     assert len(train) + len(val) >= 120
