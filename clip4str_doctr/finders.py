@@ -20,6 +20,11 @@ from clip4str_doctr.long_pages import find_in_stretches
 
 __all__ = ["RapidOCRLines", "TesseractRow", "TesseractWords", "import_rapidocr", "quiet_rapidocr"]
 
+# So many of these marks and nothing else lead the eye across a line.
+_LEADER, _LEADERS = 5, frozenset(".…·-_,")
+# Where a low word's line is, so many words beside it tell.
+_BESIDE = 4
+
 
 def import_rapidocr() -> Any:
     """Its engine's class. Raises RuntimeError where rapidocr or onnxruntime is not installed."""
@@ -133,9 +138,13 @@ class TesseractWords:
             raise RuntimeError("tesseract has no language data; type: apt install tesseract-ocr-vie")
 
     def __call__(self, page: Page) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """page (H, W, 3) uint8 RGB -> straight boxes (N, 4) of words in pixels, Tesseract's confidence (N,) in 0..1."""
-        rows = self.rows(page)
-        boxes = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
+        """page (H, W, 3) uint8 RGB -> straight boxes (N, 4) of words in pixels, Tesseract's confidence (N,) in 0..1.
+
+        Dots that lead from a dish to its price are no words. A dash is as high as the words beside it, or it would fill
+        a crop like a bar.
+        """
+        rows = [row for row in self.rows(page) if not _leads(row.text)]
+        boxes = _as_high_as_beside(rows)
         return boxes, np.array([row.score for row in rows], np.float64)
 
     def rows(self, page: Page) -> list["TesseractRow"]:
@@ -172,3 +181,23 @@ class TesseractWords:
 
     def __repr__(self) -> str:
         return f"TesseractWords({self.program!r})"
+
+
+def _leads(text: str) -> bool:
+    return len(text) >= _LEADER and _LEADERS.issuperset(text)
+
+
+def _as_high_as_beside(rows: list[TesseractRow]) -> npt.NDArray[np.float64]:
+    """Boxes (N, 4) of words; those of less than half their line's usual height reach as far as those beside them."""
+    boxes = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
+    heights, middles = boxes[:, 3] - boxes[:, 1], (boxes[:, 0] + boxes[:, 2]) / 2
+    lines: dict[tuple[str, ...], list[int]] = {}
+    for number, row in enumerate(rows):
+        lines.setdefault(row.line, []).append(number)
+    for line in map(np.array, lines.values()):
+        low = heights[line] < np.median(heights[line]) / 2
+        for number in line[low]:
+            near = np.argsort(np.abs(middles[line[~low]] - middles[number]), kind="stable")[:_BESIDE]
+            top, bottom = np.median(boxes[line[~low][near]][:, [1, 3]], axis=0)
+            boxes[number, 1], boxes[number, 3] = min(boxes[number, 1], top), max(boxes[number, 3], bottom)
+    return boxes

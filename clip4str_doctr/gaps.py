@@ -1,11 +1,15 @@
-"""Which gaps of one line of text separate words: the likeliest cut of its sorted gaps into two kinds.
+"""Which gaps of one line of text separate words.
 
-Gaps are measured in heights of the letters' body (x-height, or cap height in capitals). Gaps between letters lie about
-a tenth of that, gaps between words are half of it and more; but fonts, sizes and justified text move both, so both
-kinds have a centre of their own in every line, near to where it usually is. The figures were fitted on 400 lines of
-the renderer's *training* fonts and words (80 families, scripts and fixed pitch among them): of lines of one word 90 %
-stay whole, of lines of two or three words 98.5 % of the words, of longer ones 97.9 %. With a fixed centre for the
-gaps between letters only 74 % of the single words do.
+Print of fixed pitch, as tills and typewriters make it, says so itself: its letters stand at equal steps, and words part
+where a step is left out. The air around the point of "73.000" is as wide there as a space.
+
+All other text parts at the likeliest cut of its sorted gaps into two kinds. Gaps are measured in heights of the
+letters' body (x-height, or cap height in capitals). Gaps between letters lie about a tenth of that, gaps between words
+are half of it and more; but fonts, sizes and justified text move both, so both kinds have a centre of their own in
+every line, near to where it usually is. The figures were fitted on 400 lines of the renderer's *training* fonts and
+words (80 families, scripts and fixed pitch among them): of lines of one word 90 % stay whole, of lines of two or three
+words 98.5 % of the words, of longer ones 97.9 %. With a fixed centre for the gaps between letters only 74 % of the
+single words do.
 """
 
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["word_gap"]
+__all__ = ["parted", "word_gap"]
 
 _Floats = npt.NDArray[np.float64]
 
@@ -49,6 +53,42 @@ _ALWAYS = 2.5
 # The runs of ink between the gaps of letter-spaced text are single letters; a joined word is wider, in body heights.
 _LETTER_WIDTH = 1.35
 _ENOUGH_LETTERS = 4
+
+# Fixed pitch, in body heights, and the part of it by which steps miss it (root of the mean square). Of 600 lines in the
+# five such families of training, steps miss by 0.03 (median; 75 of 100 by less than 0.06), of 2,250 lines in the other
+# 90 families by 0.2 (99 of 100 by more than 0.065). Of the 600, 96 % are cut right so, and 80 % by their gaps; of 100
+# in a family that was not looked at, 96 and 64 %. Of the 2,250 others as many are as before, 90 %.
+_PITCHES = np.arange(0.75, 1.56, 0.01)
+_OFF_PITCH = 0.075
+# So many steps are measured, and such a part of them is one pitch; the wider runs are letters that touch.
+_ENOUGH_STEPS = 4
+_SINGLE_STEPS = 0.6
+_ONE_LETTER = 1.25
+
+
+def parted(runs: _Floats) -> npt.NDArray[np.bool_]:
+    """runs (N, 2) of ink, left and right end in body heights, left to right -> where words part, (N - 1,)."""
+    pitch = _pitch(runs)
+    if pitch:
+        half = np.where(runs[:, 1] - runs[:, 0] < _ONE_LETTER * pitch, (runs[:, 1] - runs[:, 0]) / 2, pitch / 2)
+        return np.asarray((runs[1:, 0] + half[1:]) - (runs[:-1, 1] - half[:-1]) > 1.5 * pitch, np.bool_)
+    gaps = np.maximum(runs[1:, 0] - np.maximum.accumulate(runs[:, 1])[:-1], 0)
+    return np.asarray(gaps > word_gap(gaps, runs[:, 1] - runs[:, 0]), np.bool_)
+
+
+def _pitch(runs: _Floats) -> float:
+    """The one distance from letter to letter, in body heights; 0 where letters stand as their widths want it."""
+    widths, middles = runs[:, 1] - runs[:, 0], runs.mean(axis=1)
+    steps = np.diff(middles)[(widths[1:] < _ONE_LETTER) & (widths[:-1] < _ONE_LETTER)]
+    steps = steps[(steps > 0) & (steps < 4)]
+    if len(steps) < _ENOUGH_STEPS:
+        return 0.0
+    times = np.maximum(np.rint(steps / _PITCHES[:, None]), 1)
+    pitches = (times * steps).sum(axis=1) / (times**2).sum(axis=1)
+    off = np.sqrt(np.mean((steps - times * pitches[:, None]) ** 2, axis=1)) / pitches
+    off[(times == 1).mean(axis=1) < _SINGLE_STEPS] = np.inf
+    best = int(np.argmin(off))
+    return float(pitches[best]) if off[best] < _OFF_PITCH else 0.0
 
 
 def word_gap(gaps: _Floats, widths: _Floats) -> float:

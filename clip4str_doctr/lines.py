@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clip4str_doctr.boxes import Page, Quads
-from clip4str_doctr.gaps import word_gap
+from clip4str_doctr.gaps import parted
 from clip4str_doctr.ink import LINE_HEIGHT, PAD, Mask, Strip, ink_mask, row_slope, shear_of, strip_of
+from clip4str_doctr.leaders import leading_words, without_chains
 
 __all__ = ["MARGIN", "cut", "words_of_line", "words_of_lines"]
 
@@ -97,7 +98,8 @@ def words_of_line(page: Page, quad: npt.NDArray[np.float64], margin: float = MAR
 
     A word's quad follows the line's slope and is as high as its ink and the line's letters without marks, grown by
     `margin` (in heights of these letters). Where there is no ink, or the quad stands upright (one letter, or text from
-    top to bottom), the line itself is the only word. A quad less than a pixel wide or high has no words.
+    top to bottom), the line itself is the only word. A quad less than a pixel wide or high has no words, nor have dots
+    that lead from one column to another.
     """
     sides = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
     width, height = (sides[0] + sides[2]) / 2, (sides[1] + sides[3]) / 2
@@ -112,7 +114,7 @@ def words_of_line(page: Page, quad: npt.NDArray[np.float64], margin: float = MAR
     if slope:
         strip, mask = _follow(page, strip, mask, slope)
     boxes = cut(mask, margin)
-    if not len(boxes):
+    if boxes is None:
         return quad[None]
     left, top, right, bottom = boxes.T
     corners = np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(-1, 4, 2)
@@ -153,24 +155,31 @@ def _band(counts: npt.NDArray[np.float64], share: float) -> tuple[int, int]:
     return first, last + 1
 
 
-def cut(mask: Mask, margin: float = MARGIN) -> npt.NDArray[np.float64]:
-    """Ink (H, W) of a strip -> boxes (N, 4) of its words in the strip: left, top, right, bottom; left to right."""
+def cut(mask: Mask, margin: float = MARGIN) -> npt.NDArray[np.float64] | None:
+    """Ink (H, W) of a strip -> boxes (N, 4) of its words in the strip: left, top, right, bottom; left to right.
+
+    None where no ink looks like text; no boxes where it is dots that lead to the next column.
+    """
     lean = shear_of(mask)
     upright = _sheared(mask, lean) if lean else mask
     core = mask[PAD:-PAD].sum(axis=1).astype(np.float64)
     if not core.any():
-        return np.zeros((0, 4))
+        return None
     top, bottom = (PAD + row for row in _band(core, 0.42))
     body = max(bottom - top, LINE_HEIGHT // 5)
     labels, parts = _components(upright, top, bottom, body)
+    if not parts:
+        return None
+    parts = without_chains(parts, bottom, body)
     runs, run_of = _runs(labels, parts, top, bottom, body)
-    if not len(runs):
-        return np.zeros((0, 4))
-    gaps = np.maximum(runs[1:, 0] - np.maximum.accumulate(runs[:, 1])[:-1], 0) / body
-    limit = word_gap(gaps, (runs[:, 1] - runs[:, 0]) / body)
-    word_of_run = np.concatenate([[0], np.cumsum(gaps > limit)])
+    word_of_run = np.concatenate([[0], np.cumsum(parted(runs / body))])
     word_of = {part: int(word_of_run[run]) for part, run in run_of.items()}
-    return _around(word_of, labels, lean, (top, bottom), margin * body)
+    leaders = leading_words(word_of, parts, bottom, body)
+    word_of = {part: word for part, word in word_of.items() if word not in leaders}
+    if not word_of:
+        return np.zeros((0, 4))
+    boxes = _around(word_of, labels, lean, (top, bottom), margin * body)
+    return boxes if len(boxes) else None
 
 
 def _sheared(mask: Mask, lean: float) -> Mask:

@@ -239,6 +239,26 @@ def test_pages_too_large_for_tesseract_are_refused_with_advice(monkeypatch: pyte
         TesseractWords(program=sys.executable)(np.full((32_768, 4, 3), 255, np.uint8))
 
 
+def test_tesseracts_dashes_are_as_high_as_their_line_and_its_leaders_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = "level page_num block_num par_num line_num word_num left top width height conf text"
+    words = (
+        "5 1 1 1 1 1 10 20 80 30 90 Phở",
+        "5 1 1 1 1 2 100 36 12 4 90 -",
+        "5 1 1 1 1 3 120 22 80 28 90 nạm",
+        "5 1 1 1 1 4 210 46 300 4 90 .........",
+        "5 1 1 1 1 5 520 21 80 29 90 45.000",
+        "5 1 1 1 2 1 10 90 12 4 90 -",  # with nothing beside it
+    )
+    table = "\n".join(row.replace(" ", "\t") for row in (header, *words))
+    monkeypatch.setattr(
+        TesseractWords, "run", lambda _, arguments, __: "of (1):\nvie\n" if "--list-langs" in arguments else table
+    )
+    boxes, scores = TesseractWords(program=sys.executable)(np.full((120, 620, 3), 255, np.uint8))
+    expected = [(10, 20, 90, 50), (100, 21, 112, 50), (120, 22, 200, 50), (520, 21, 600, 50), (10, 90, 22, 94)]
+    np.testing.assert_array_equal(boxes, np.array(expected, np.float64))
+    assert scores.tolist() == [0.9] * 5
+
+
 @needs_tesseract
 def test_tesseract_failing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     find = TesseractWords()

@@ -27,7 +27,7 @@ FLOORS = (
         "tokenizer",
         "boxes",
     ),
-    ("fast_decoding", "ink", "gaps", "long_pages"),
+    ("fast_decoding", "ink", "gaps", "leaders", "long_pages"),
     ("lines", "finders"),
     ("wide_crops", "modeling"),
     ("checkpoint", "lookup", "published", "state_dict", "tensor_file", "weight_folder", "weights"),

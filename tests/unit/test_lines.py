@@ -143,6 +143,39 @@ def test_letter_spaced_title() -> None:
     assert overlap(cut(made), made.words) > 0.5
 
 
+@pytest.mark.parametrize("size", [14, 24, 50])
+@pytest.mark.parametrize("text", ["73.000", "SL: 2 73.000 146.000", "Trà đá 1 x 12.000đ, giảm 5,3%", "I.1.1 12:30:11"])
+def test_fixed_pitch(text: str, size: int) -> None:
+    """As wide as a space is the air around its full stops; where a step is left out, words part."""
+    made = line(text, family="space-mono", size=size)
+    assert overlap(cut(made), made.words) > 0.5
+
+
+@pytest.mark.parametrize("family", ["space-mono", "manrope", "lora"])
+@pytest.mark.parametrize(
+    ("text", "leaders"),
+    [
+        ("Trà đá ............ 12.000đ", 1),  # all in one box
+        ("Trà đá . . . . . . . . . 12.000đ", 9),
+        ("Trà đá .", 1),  # as far as the detector sees the line
+        ("Trà đá . .", 2),
+        (".. 12.000đ", 1),
+    ],
+)
+def test_leading_dots_are_no_words(text: str, leaders: int, family: str) -> None:
+    made = line(text, family=family, size=24)
+    words = made.words[[bool(word.strip(".")) for word in text.split(" ")]]
+    assert len(words) == len(made.words) - leaders
+    assert overlap(cut(made), words) > 0.5
+
+
+def test_three_dots_belong_to_their_word() -> None:
+    made = line("Chờ... một chút.", size=24)
+    found = cut(made)
+    assert overlap(found, made.words) > 0.5
+    assert (found[:, 2] >= made.words[:, 2] - 1).all()
+
+
 def test_wide_gaps_always_separate() -> None:
     assert word_gap(np.array([3.0]), np.array([1.0, 1.0])) < 3
     assert word_gap(np.zeros(0), np.array([1.0])) > 0

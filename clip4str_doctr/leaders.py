@@ -1,0 +1,59 @@
+"""Dots that lead the eye across a line, as in menus and forms: "Cà phê ........ 25.000". They are no words.
+
+Detectors see the text and the first few dots behind it, so dots count as leaders where they are many in a row, and
+where they stand for themselves at an end of the line or next to one another.
+"""
+
+from itertools import groupby
+
+__all__ = ["leading_words", "without_chains"]
+
+_Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+# In heights of the letters' body: full stops are no larger, and stand no farther from the line than this.
+_DOT = 0.4
+_OFF_LINE = 0.15
+# "..." is a word's own; so many with no letter between them are not.
+_CHAIN = 5
+
+
+def _dots(parts: dict[int, _Box], bottom: int, body: int) -> set[int]:
+    """Which parts are full stops: small, about as high as wide, on the line that letters stand on."""
+    found = set()
+    for number, (left, first, right, last) in parts.items():
+        least, most = sorted((right - left, last - first))
+        if most <= max(_DOT * body, 3) and most <= 2 * least and abs(last - bottom) <= max(_OFF_LINE * body, 2):
+            found.add(number)
+    return found
+
+
+def without_chains(parts: dict[int, _Box], bottom: int, body: int) -> dict[int, _Box]:
+    """Components of a line's ink, less five and more full stops in a row.
+
+    parts: number of a component -> its box. bottom: the line that letters stand on; body: their height without marks.
+    """
+    dots = _dots(parts, bottom, body)
+    order = sorted(parts, key=lambda number: parts[number][0])
+    rows = [list(row) for _, row in groupby(order, lambda number: number in dots)]
+    chained = {number for row in rows if row[0] in dots and len(row) >= _CHAIN for number in row}
+    return {number: box for number, box in parts.items() if number not in chained}
+
+
+def leading_words(word_of: dict[int, int], parts: dict[int, _Box], bottom: int, body: int) -> set[int]:
+    """Words of nothing but full stops, at an end of the line or beside another such word.
+
+    word_of: number of a component -> number of its word, from 0 left to right; the rest as for `without_chains`.
+    """
+    dots = _dots(parts, bottom, body)
+    words = sorted(set(word_of.values()))
+    dotted = {word: True for word in words}
+    for part, word in word_of.items():
+        dotted[word] = dotted[word] and part in dots
+    leaders = set()
+    for ends in (words, words[::-1]):
+        for word in ends:
+            if not dotted[word]:
+                break
+            leaders.add(word)
+    pairs = zip(words[:-1], words[1:], strict=True)
+    return leaders.union(*({left, right} for left, right in pairs if dotted[left] and dotted[right]))
