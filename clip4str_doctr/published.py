@@ -35,6 +35,9 @@ _REORDERED = {f"{branch}.{part}" for branch in _BRANCHES for part in ("embedding
 
 _MLP_SOURCES = (("linear1.bias", 0), ("linear1.weight", 0), ("linear2.weight", 1))
 
+# Of hyper-parameters that count something.
+_LEAST = {"max_label_length": 1, "dec_num_heads": 1, "refine_iters": 0}
+
 # M-CLIP's config names its base model only; XLM-RoBERTa's two sizes as published (arXiv:1911.02116).
 _BASE_HEADS = {"xlm-roberta-base": 12, "xlm-roberta-large": 16}
 _PAD_ID = 1
@@ -155,7 +158,7 @@ def read_published(path: Path, mclip: Path | None = None) -> PublishedWeights:
     folder = find_tokenizer_folder(find_mclip(path) if mclip is None else mclip)
     tokenizer = load_tokenizer(folder)
     hyper = _believed(checkpoint)
-    sizes = _Sizes(checkpoint.state_dict)
+    sizes = _Sizes(checkpoint)
     decoder = _decoder(sizes, hyper["dec_num_heads"])
     config = ModelConfig(
         arch=_ARCH,
@@ -185,10 +188,12 @@ def _believed(checkpoint: Checkpoint) -> dict[str, Any]:
     for key, (kind, default) in kinds.items():
         value = checkpoint.hyper_parameters.get(key, default)
         value = list(value) if isinstance(value, tuple) else value
-        if isinstance(value, kind) and value not in ("", []):
-            believed[key] = value
-        else:
+        if not isinstance(value, kind) or value in ("", []) or (kind is int and isinstance(value, bool)):
             problems.append(f"{key} must be a {kind.__name__}, got {value!r}")
+        elif isinstance(value, int) and value < _LEAST.get(key, value):
+            problems.append(f"{key} must be at least {_LEAST[key]}, got {value}")
+        else:
+            believed[key] = value
     if problems:
         raise WeightsError(f"{checkpoint.path}: hyper_parameters are not those of CLIP4STR: {'; '.join(problems)}")
     charset_test = checkpoint.hyper_parameters.get("charset_test", believed["charset_train"])
@@ -205,8 +210,10 @@ def _believed(checkpoint: Checkpoint) -> dict[str, Any]:
 class _Sizes:
     """Dimensions by majority over the tensors that share one, so that a single bad tensor is named, not followed."""
 
-    def __init__(self, state_dict: Mapping[str, Any]) -> None:
-        self._shapes = {name: tuple(value.shape) for name, value in state_dict.items() if hasattr(value, "shape")}
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.path = checkpoint.path
+        tensors = checkpoint.state_dict.items()
+        self._shapes = {name: tuple(value.shape) for name, value in tensors if hasattr(value, "shape")}
 
     def of(self, absent: int, *sources: tuple[str, int]) -> int:
         """The size most of the (name, axis) sources show; `absent` if none is there, and each will be named missing."""
@@ -226,8 +233,10 @@ def _decoder(sizes: _Sizes, heads: int) -> DecoderConfig:
     preset = PRESETS[_ARCH].decoder
     norms = [(f"{branch}.layers.0.{norm}.weight", 0) for branch in _BRANCHES for norm in ("norm1", "norm2", "norm_q")]
     width = sizes.of(preset.width, *norms)
-    if heads < 1 or width % heads:
-        raise WeightsError(f"hyper_parameters: dec_num_heads must divide the decoder's width {width}, got {heads}")
+    if width % heads:
+        raise WeightsError(
+            f"{sizes.path}: hyper_parameters: dec_num_heads must divide the decoder's width {width}, got {heads}"
+        )
     linears = [(f"{branch}.layers.0.{name}", axis) for branch in _BRANCHES for name, axis in _MLP_SOURCES]
     return DecoderConfig(width, heads, sizes.of(preset.mlp_width, *linears))
 
@@ -239,9 +248,13 @@ def _image_tower(sizes: _Sizes, image_size: list[int], output_dim: int) -> ClipI
     norms = [(f"{visual}.{norm}.{kind}", 0) for norm in ("ln_pre", "ln_post") for kind in ("weight", "bias")]
     width = sizes.of(preset.width, *norms)
     if width % 64:
-        raise WeightsError(f"the image tower's width must be a multiple of 64 (one head each), got {width}")
+        raise WeightsError(
+            f"{sizes.path}: the image tower's width must be a multiple of 64 (one head each), got {width}"
+        )
     if len(image_size) != 2 or not all(isinstance(side, int) and side > 0 for side in image_size):
-        raise WeightsError(f"hyper_parameters: img_size must be two positive integers, got {image_size!r}")
+        raise WeightsError(
+            f"{sizes.path}: hyper_parameters: img_size must be two positive integers, got {image_size!r}"
+        )
     conv = f"{visual}.conv1.weight"
     return ClipImageTowerConfig(
         image_size=(image_size[0], image_size[1]),
@@ -289,11 +302,11 @@ def _text_heads(folder: Path, width: int, output_dim: int) -> int:
                 "pass the M_clip folder that belongs to the checkpoint"
             )
     base = mclip.get("modelBase")
-    if base in _BASE_HEADS:
+    if isinstance(base, str) and base in _BASE_HEADS:
         return _BASE_HEADS[base]
     if isinstance(base, str) and (folder / base / "config.json").is_file():
         heads = read_json(folder / base / "config.json").get("num_attention_heads")
-        if isinstance(heads, int):
+        if isinstance(heads, int) and heads > 0:
             return heads
     raise WeightsError(
         f"{folder / 'config.json'}: modelBase must be one of {sorted(_BASE_HEADS)} or a folder beside it with a "

@@ -1,5 +1,6 @@
 """The whole of a training run as one YAML file, read strictly into frozen dataclasses."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -215,6 +216,7 @@ def _check(recipe: Recipe) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
+    _check_measures(recipe)
     if recipe.loss.permutations != 1 and (recipe.loss.permutations < 1 or recipe.loss.permutations % 2):
         raise ValueError(f"loss.permutations come in mirrored pairs, 1 or even, got {recipe.loss.permutations}")
     if not 0.0 < recipe.words.share <= 1.0:
@@ -238,6 +240,36 @@ def _check(recipe: Recipe) -> None:
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+def _check_measures(recipe: Recipe) -> None:
+    above_zero = {
+        "optim.learning_rate": recipe.optim.learning_rate,
+        "optim.clip_norm": recipe.optim.clip_norm,
+        "run.checkpoint_minutes": recipe.run.checkpoint_minutes,
+        "loss.ctc_rows": recipe.loss.ctc_rows,
+        "loss.ctc_steps_per_column": recipe.loss.ctc_steps_per_column,
+    }
+    if recipe.schedule.max_hours is not None:
+        above_zero["schedule.max_hours"] = recipe.schedule.max_hours
+    for name, value in above_zero.items():
+        if not 0.0 < value < math.inf:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    from_zero = {
+        "data.workers": recipe.data.workers,
+        "optim.tower_factor": recipe.optim.tower_factor,
+        "optim.decoder_factor": recipe.optim.decoder_factor,
+        "optim.weight_decay": recipe.optim.weight_decay,
+        "loss.visual_weight": recipe.loss.visual_weight,
+        "loss.cross_weight": recipe.loss.cross_weight,
+        "loss.ctc_weight": recipe.loss.ctc_weight,
+        "loss.ctc_weight_end": recipe.loss.ctc_weight_end,
+    }
+    for name, value in from_zero.items():
+        if not 0.0 <= value < math.inf:
+            raise ValueError(f"{name} must be 0 or more, got {value}")
+    if not all(0.0 <= beta < 1.0 for beta in recipe.optim.betas):
+        raise ValueError(f"optim.betas must be 0 or more and less than 1, got {list(recipe.optim.betas)}")
 
 
 def _read(kind: Any, values: Any, where: str) -> Any:

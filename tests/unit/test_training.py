@@ -273,6 +273,10 @@ def test_recipe_file_is_read_whole_and_survives_a_round_trip() -> None:
         ("optim", "betas", [0.9], "optim.betas must be tuple"),
         ("data", "clean_end", 1.5, "data.clean_end must lie in 0..1, got 1.5"),
         ("run", "log_every", 0, "run.log_every must be at least 1, got 0"),
+        ("schedule", "max_hours", 0, r"schedule.max_hours must be above 0, got 0.0"),
+        ("data", "workers", -1, r"data.workers must be 0 or more, got -1"),
+        ("optim", "betas", [0.9, 1.0], r"optim.betas must be 0 or more and less than 1, got \[0.9, 1.0\]"),
+        ("optim", "learning_rate", float("nan"), r"optim.learning_rate must be above 0, got nan"),
     ],
 )
 def test_recipe_errors_name_the_key(part: str, key: str, value: Any, message: str) -> None:

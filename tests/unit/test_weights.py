@@ -199,6 +199,12 @@ def test_an_empty_state_dict_names_everything(tmp_path: Path, published: Content
         ({"charset_train": None}, "charset_train must be a str, got None"),
         ({"img_size": [224]}, r"img_size must be two positive integers, got \[224\]"),
         ({"dec_num_heads": 7}, "dec_num_heads must divide the decoder's width 64, got 7"),
+        (
+            {"dec_num_heads": True, "max_label_length": 0},
+            r"max_label_length must be at least 1, got 0; dec_num_heads must",
+        ),
+        ({"refine_iters": -1}, "ckpt: .*refine_iters must be at least 0, got -1"),
+        ({"img_size": [32, 0]}, r"ckpt: .*img_size must be two positive integers, got \[32, 0\]"),
         ({"max_label_length": "25", "dec_num_heads": None}, "max_label_length must be a int.*dec_num_heads must be"),
         ({"charset_train": "abc"}, r"misshapen: visual_decoder.head.bias \(230,\), expected \(4,\)"),
         ({"max_label_length": 30}, r"misshapen: visual_decoder.pos_queries \(1, 26, 64\), expected \(1, 31, 64\)"),
@@ -345,6 +351,7 @@ def test_a_checkpoint_alone_asks_for_the_tokenizer(tmp_path: Path) -> None:
     ("config", "message"),
     [
         ({"modelBase": "xlm-roberta-huge"}, "modelBase must be one of .* got 'xlm-roberta-huge'"),
+        ({"modelBase": ["xlm-roberta-large"]}, r"modelBase must be one of .* got \['xlm-roberta-large'\]"),
         ({"modelBase": "xlm-roberta-tiny", "numDims": 512}, "numDims 512, the checkpoint's is 64"),
         ({}, "modelBase must be one of .* got None"),
     ],
