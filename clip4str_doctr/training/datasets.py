@@ -73,7 +73,7 @@ class DoctrFolder:
     def entries(self) -> list[tuple[str, str]]:
         path = self.folder / LABELS_FILE
         try:
-            labels = json.loads(path.read_text(encoding="utf-8-sig"))
+            labels = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=self._unique)
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise DatasetError(f'{path} must be JSON in UTF-8, {{"file name": "label"}}; it is not: {error}') from error
         if not isinstance(labels, dict):
@@ -81,6 +81,16 @@ class DoctrFolder:
         if wrong := next((name for name, label in labels.items() if not isinstance(label, str)), None):
             raise DatasetError(f"{path}: the label of {wrong!r} must be a string, got {labels[wrong]!r}")
         return list(labels.items())
+
+    def _unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        labels = dict(pairs)
+        if len(labels) < len(pairs):
+            name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+            found = " and ".join(repr(label) for one, label in pairs if one == name)
+            raise DatasetError(
+                f"{self.folder / LABELS_FILE}: {name!r} stands there more than once, as {found}; keep one"
+            )
+        return labels
 
     def crop(self, name: str) -> npt.NDArray[np.uint8]:
         return open_image(self._pictures / name)
@@ -96,7 +106,7 @@ class LmdbFolder:
         self.folder = folder
 
     @contextmanager
-    def _values(self) -> Iterator[Callable[[str], bytes | None]]:
+    def _opened(self) -> Iterator[Any]:
         try:
             import lmdb
         except ImportError as error:
@@ -107,12 +117,18 @@ class LmdbFolder:
             )
         except lmdb.Error as error:
             raise DatasetError(f"{self.folder / LMDB_FILE} cannot be opened as an LMDB: {error}") from error
-        with environment, environment.begin() as transaction:
+        with environment:
+            yield environment
+
+    @contextmanager
+    def _values(self) -> Iterator[Callable[[str], bytes | None]]:
+        with self._opened() as environment, environment.begin() as transaction:
             yield lambda key: transaction.get(key.encode())
 
     def entries(self) -> list[tuple[str, str]]:
         path = self.folder / LMDB_FILE
         entries = []
+        self._look_whether_whole(path)
         with self._values() as value_of:
             count = value_of("num-samples")
             if count is None or not count.isdigit():
@@ -126,6 +142,20 @@ class LmdbFolder:
                 except UnicodeDecodeError as error:
                     raise DatasetError(f"{path}: label-{number:09d} must be UTF-8, got {raw[:20]!r}") from error
         return entries
+
+    def _look_whether_whole(self, path: Path) -> None:
+        """LMDB maps the file: what lies beyond its end stops the whole program with a bus error, and no message.
+
+        It may end with pages that were never written, so this is no proof.
+        """
+        with self._opened() as environment:
+            there, needed = path.stat().st_size, (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if there < needed:
+            logger.warning(
+                "%s has %d bytes and tells of %d: if the program now ends with a bus error, the file was cut short; "
+                "copy it again",
+                *(path, there, needed),
+            )
 
     def crop(self, name: str) -> npt.NDArray[np.uint8]:
         with self._values() as value_of:

@@ -50,7 +50,7 @@ from clip4str_doctr.training.precision import autocast_dtype
 from clip4str_doctr.training.pupils import find_pupil
 from clip4str_doctr.training.recipe import FreezeRecipe, OtherRecipeError, Recipe, recipe_from_dict
 from clip4str_doctr.training.run_log import RunLog
-from clip4str_doctr.training.start import Start, find_start, fitting_head
+from clip4str_doctr.training.start import Start, check_alphabet, find_start, fitting_head
 from clip4str_doctr.training.validate import STYLES
 
 logger = logging.getLogger(__name__)
@@ -91,9 +91,9 @@ def train(
     If checkpoint.pt exists the run goes on from it, exactly as if it had never stopped -> whether the run is complete.
     Otherwise it starts from `recipe.model.init`, for which `tokenizer` is as in `find_start`.
     strict_labels: as in `own_words`; the words that are left out without it are listed in left_out.tsv.
-    Raises OtherRecipeError if the checkpoint belongs to another recipe or other words, DatasetError for data sets that
-    cannot be used, MissingFontsError where there is nothing to render with, WeightsError for a checkpoint.pt that is
-    damaged or another's, and what `find_start` raises.
+    Raises OtherRecipeError if the checkpoint belongs to another recipe or other words, RecipeError for a model that
+    cannot write what is rendered, DatasetError for data sets that cannot be used, MissingFontsError where there is
+    nothing to render with, WeightsError for a checkpoint.pt that is damaged or another's, and what `find_start` raises.
     """
     out = Path(out)
     state: dict[str, Any] | None = None
@@ -101,6 +101,9 @@ def train(
         state = read_run_state(out / CHECKPOINT, _RUN_PARTS)
     # Going on needs only what the checkpoint holds, even if what it once started from has gone.
     start = find_start(recipe.model, tokenizer) if state is None else Start(model_config_from_dict(state["config"]))
+    rendering = factory is default_samples and bool(watched_styles(recipe))
+    if rendering:
+        check_alphabet(start.config)
     own = own_words(recipe.words, start.config, strict_labels)
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(recipe.run.threads)
@@ -110,7 +113,7 @@ def train(
         logger.info("resumed at step %d", run.step)
         if run.progress >= 1.0 and (out / WEIGHTS).is_dir():
             return True
-    if factory is default_samples and watched_styles(recipe):
+    if rendering:
         run.check_fonts()
     for part in out.glob(f".{CHECKPOINT}.*.part"):
         part.unlink()  # of a run that was killed while it saved

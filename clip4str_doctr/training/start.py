@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.config import PRESETS, ModelConfig, model_config_from_dict, model_config_to_dict
 from clip4str_doctr.lookup import find_weights
 from clip4str_doctr.training.provenance import data_of, licence_of, samples_of
-from clip4str_doctr.training.recipe import ModelRecipe
+from clip4str_doctr.training.recipe import ModelRecipe, RecipeError
 from clip4str_doctr.weight_card import TENSOR_FILE, WeightCard, WeightsError, read_card, sha256_of
 from clip4str_doctr.weights import load_model, locate
 
@@ -116,6 +117,15 @@ def _check_fits(recipe: ModelRecipe, config: ModelConfig) -> None:
         raise WeightsError(
             f"model.overrides asks for another {', '.join(differing)} than {recipe.init} has; leave them out, "
             "dimensions are those of the weights"
+        )
+
+
+def check_alphabet(config: ModelConfig) -> None:
+    """Raises RecipeError for a model that cannot write what the renderer draws."""
+    if lacking := sorted(set(VIETNAMESE_SYMBOLS) - set(config.symbols)):
+        raise RecipeError(
+            f"the model's {len(config.symbols)} symbols lack {len(lacking)} of those in rendered words, as "
+            f"{' '.join(lacking[:5])}; render none (--data with words.share 1.0), or start from a model of all of them"
         )
 
 

@@ -5,6 +5,8 @@ import io
 import json
 import logging
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,7 @@ def test_labels_are_normalised_and_what_cannot_be_used_is_told(tmp_path: Path, c
     [
         ("{", "must be JSON in UTF-8"),
         ('["a"]', "got a list"),
+        ('{"a.png": "Phở", "b.png": "", "a.png": "bò"}', r"'a\.png' stands there more than once, as 'Phở' and 'bò'"),
         ('{"a.png": 5}', r"the label of 'a\.png' must be a string, got 5"),
         ("{}", "no word to use: .*0 of 0"),
     ],
@@ -127,6 +130,20 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
 def test_broken_lmdbs(entries: dict[str, bytes], message: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=message):
         check_words([raw_lmdb(tmp_path / "words", entries)], CHARSET, 25)
+
+
+def test_an_lmdb_cut_short_is_told_before_it_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = lmdb_folder(tmp_path / "words", ["Huế"] * 30)
+    assert len(open_word_set(folder).entries()) == 30 and not caplog.records
+    with open(folder / "data.mdb", "r+b") as file:
+        file.truncate((folder / "data.mdb").stat().st_size // 2)
+    script = (
+        "import logging; logging.basicConfig(); from clip4str_doctr.training.datasets import open_word_set; "
+        f"print(len(open_word_set({str(folder)!r}).entries()))"
+    )
+    # In a process of its own, which may end with the bus error that it warns of.
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "the file was cut short; copy it again" in done.stderr
 
 
 def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:

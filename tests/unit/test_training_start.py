@@ -15,13 +15,14 @@ from noise_words import Noise
 from clip4str_doctr import cli
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.lookup import find_weights
+from clip4str_doctr.modeling.clip4str import build_model
 from clip4str_doctr.training import loop, precision
 from clip4str_doctr.training.data import Batch, Pools, batches_from
 from clip4str_doctr.training.export import export
 from clip4str_doctr.training.precision import autocast_dtype
-from clip4str_doctr.training.recipe import ModelRecipe, OtherRecipeError, Recipe, load_recipe
+from clip4str_doctr.training.recipe import ModelRecipe, OtherRecipeError, Recipe, RecipeError, load_recipe
 from clip4str_doctr.training.start import find_start
-from clip4str_doctr.weight_card import WeightsError, read_card
+from clip4str_doctr.weight_card import WeightCard, WeightsError, read_card
 from clip4str_doctr.weights import load_model, save_model
 
 RECIPE = Path(__file__).parents[2] / "configs" / "clip4str_vn_tiny_continue.yaml"
@@ -53,6 +54,15 @@ def test_weights_of_a_folder_are_taken_and_their_source_is_remembered(micro_fold
         str(micro_folder),
         read_card(micro_folder).sha256["model.safetensors"],
     )
+
+
+def test_a_model_that_cannot_write_what_is_rendered_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    config = replace(PRESETS["clip4str_vn_tiny"], symbols="abcdefghij")
+    torch.manual_seed(0)
+    save_model(build_model(config).eval(), tmp_path / "ten", WeightCard(config.arch))
+    with pytest.raises(RecipeError, match=r"10 symbols lack \d+ of those in rendered words.*words.share 1.0"):
+        loop.train(recipe_from(tmp_path / "ten"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_architecture_stands_for_the_weights_that_are_found(
