@@ -12,7 +12,7 @@ import torch
 from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.config import model_config_from_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
-from clip4str_doctr.training.provenance import data_of, licence_of, samples_of
+from clip4str_doctr.training.provenance import both_licences, data_of, licence_of, samples_of
 from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
 from clip4str_doctr.training.start import CHECKPOINT_PARTS
 from clip4str_doctr.training.validate import suite_scores, watched_certainty, watched_temperature
@@ -47,10 +47,17 @@ def export(
     """
     state = read_run_state(Path(checkpoint), CHECKPOINT_PARTS)
     config, recipe = model_config_from_dict(state["config"]), recipe_from_dict(state["recipe"])
+    origin: dict[str, Any] = state.get("origin") or {}
+    licence, data = licence_of(state), data_of(state)
     model: CLIP4STR = build_model(config)
     model.load_state_dict(state["average"]["weights"])
     if blend is not None:
-        training = {**(training or {}), "blend": _blend(model, blend, blend_share)}
+        other = _blend(model, blend, blend_share)
+        sha256 = other.sha256[TENSOR_FILE]
+        training = {**(training or {}), "blend": {"sha256": sha256, "share": blend_share}}
+        licence = both_licences(licence, other.licence)
+        if sha256 != origin.get("sha256"):  # else what they were trained on is told as what was before
+            data = f"{data}; averaged with weights trained on: {other.data or 'not stated'}"
     metrics: dict[str, Any] = {}
     # They are of the run's own weights, which blended ones are not.
     if state["scores"] and blend is None:
@@ -58,7 +65,6 @@ def export(
     own: dict[str, Any] | None = state.get("own_words")
     if own and metrics:
         metrics["watched"]["own_words"] = own["val"]
-    origin: dict[str, Any] = state.get("origin") or {}
     source = "trained from scratch by clip4str_doctr.training"
     if origin:
         source = (
@@ -67,9 +73,9 @@ def export(
     card = WeightCard(
         arch=config.arch,
         source=source,
-        licence=licence_of(state),
+        licence=licence,
         metrics=metrics,
-        data=data_of(state),
+        data=data,
         recipe=state["recipe"],
         commit=commit,
         training={"samples": samples_of(state), "hours": round(state["active_seconds"] / 3600, 2), **(training or {})},
@@ -92,8 +98,8 @@ def _measured(folder: str | Path, card: WeightCard, recipe: Recipe, words: int) 
     return save_model(shipped, folder, measured, dtype=torch.float16)
 
 
-def _blend(model: CLIP4STR, folder: str | Path, share: float) -> dict[str, Any]:
-    """Move every weight of `model` by `share` of the way to those of the folder -> what the card says of it."""
+def _blend(model: CLIP4STR, folder: str | Path, share: float) -> WeightCard:
+    """Move every weight of `model` by `share` of the way to those of the folder -> the folder's card."""
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"blend_share must be in 0..1, got {share}")
     theirs = load_model(folder)
@@ -106,7 +112,7 @@ def _blend(model: CLIP4STR, folder: str | Path, share: float) -> dict[str, Any]:
         raise ValueError(f"weights to blend must have the run's dimensions; {folder} differs in {differing[:3]}")
     # Counters are no weights.
     model.load_state_dict({k: v.lerp(other[k], share) if v.is_floating_point() else v for k, v in own.items()})
-    return {"sha256": read_card(Path(folder)).sha256[TENSOR_FILE], "share": share}
+    return read_card(Path(folder))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["data_of", "licence_of", "samples_of"]
+__all__ = ["both_licences", "data_of", "licence_of", "samples_of"]
 
 
 def samples_of(state: Mapping[str, Any]) -> int:
@@ -20,6 +20,13 @@ def licence_of(state: Mapping[str, Any]) -> str:
     return str((state.get("origin") or {}).get("licence", "Apache-2.0"))
 
 
+def both_licences(one: str, other: str) -> str:
+    """Terms of weights that are averages of two."""
+    if "not stated" in (one, other):
+        return "not stated"
+    return one if one == other else f"{one} and {other}"
+
+
 def data_of(state: Mapping[str, Any]) -> str:
     """state: of a `TrainingRun` -> what it was trained on so far, and what the weights were that it started from."""
     recipe, own, origin = state["recipe"], state.get("own_words"), state.get("origin")
@@ -28,7 +35,9 @@ def data_of(state: Mapping[str, Any]) -> str:
     if own:
         names = ", ".join(Path(folder).name for folder in recipe["words"]["train"])
         whose = f"the {own['train']} of {names} (SHA-256 {own['sha256']})"
-        data = f"{samples} words, {recipe['words']['share']:.0%} of them {whose}, the others {rendered}"
+        share = recipe["words"]["share"]
+        others = f", {share:.0%} of them {whose}, the others {rendered}"
+        data = f"{samples} words" + (others if share < 1 else f", all of them {whose}")
     else:
         data = f"{samples} {rendered}"
     return f"{data}; before that: {origin['data'] or 'not stated'}" if origin else data

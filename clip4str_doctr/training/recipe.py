@@ -246,7 +246,6 @@ def _check_measures(recipe: Recipe) -> None:
     above_zero = {
         "optim.learning_rate": recipe.optim.learning_rate,
         "optim.clip_norm": recipe.optim.clip_norm,
-        "run.checkpoint_minutes": recipe.run.checkpoint_minutes,
         "loss.ctc_rows": recipe.loss.ctc_rows,
         "loss.ctc_steps_per_column": recipe.loss.ctc_steps_per_column,
     }
@@ -264,6 +263,7 @@ def _check_measures(recipe: Recipe) -> None:
         "loss.cross_weight": recipe.loss.cross_weight,
         "loss.ctc_weight": recipe.loss.ctc_weight,
         "loss.ctc_weight_end": recipe.loss.ctc_weight_end,
+        "run.checkpoint_minutes": recipe.run.checkpoint_minutes,
     }
     for name, value in from_zero.items():
         if not 0.0 <= value < math.inf:

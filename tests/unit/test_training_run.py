@@ -22,6 +22,7 @@ from clip4str_doctr.training.export import export
 from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
 from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.optim import build_optimizer
+from clip4str_doctr.training.provenance import both_licences
 from clip4str_doctr.training.recipe import OptimRecipe, load_recipe
 from clip4str_doctr.training.start import model_config
 from clip4str_doctr.training.suites import SUITES
@@ -338,6 +339,8 @@ def test_export_blends_with_other_weights(tmp_path: Path, one_thread: None) -> N
     card = export(tmp_path / loop.CHECKPOINT, tmp_path / "blend", blend=tmp_path / "other", blend_share=0.25)
     other_sha = read_card(tmp_path / "other").sha256["model.safetensors"]
     assert card.training is not None and card.training["blend"] == {"sha256": other_sha, "share": 0.25}
+    assert card.licence == "Apache-2.0" and card.data is not None
+    assert card.data.endswith("; averaged with weights trained on: " + str(read_card(tmp_path / "other").data))
     blend = load_model(tmp_path / "blend").float().state_dict()
     name = "visual_decoder.head.weight"
     assert not torch.equal(ends["own"][name], ends["other"][name])
@@ -352,6 +355,12 @@ def test_export_blends_with_other_weights(tmp_path: Path, one_thread: None) -> N
             blend=Path(__file__).parents[2] / "pretrained" / "clip4str_vn_tiny",
         )
     assert not (tmp_path / "none").exists()
+
+
+def test_averages_are_bound_by_the_terms_of_both() -> None:
+    assert both_licences("Apache-2.0", "Apache-2.0") == "Apache-2.0"
+    assert both_licences("Apache-2.0", "CC-BY-SA-4.0") == "Apache-2.0 and CC-BY-SA-4.0"
+    assert both_licences("Apache-2.0", "not stated") == "not stated"
 
 
 def test_gradients_that_are_not_finite_are_skipped_but_not_for_ever(monkeypatch: Any, one_thread: None) -> None:
