@@ -5,6 +5,7 @@ nothing could be done as asked. torch is imported only once there is work for it
 """
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -54,10 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output (head, less) has left. Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output (head, less) has left.
+        _close_output()
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        print(f"clip4str-doctr: error: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        _close_output()
+        return 2
     return status
+
+
+def _close_output() -> None:
+    """What was not written is given up; Python would complain once more when it closes stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -88,8 +88,8 @@ def _add_accuracy(parser: argparse.ArgumentParser) -> None:
         help="labelled pictures instead: labels.json with images, an LMDB, VinText's folder of pictures, ICDAR's zips",
     )
     parser.add_argument("--crops", choices=SHAPES, default=SHAPES[0], help="how words are cut out of whole pictures")
-    parser.add_argument("--title", default="Words", help="of the report (default: Words)")
-    parser.add_argument("--note", help="what else is to be said of the report")
+    parser.add_argument("--title", help="with --models: of the report (default: Words)")
+    parser.add_argument("--note", help="with --models: what else is to be said of the report")
     parser.add_argument("--no-cost", action="store_true", help="with --models: leave time and memory out")
     _add_device(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for figures (JSON, table) and pictures")
@@ -189,6 +189,8 @@ def _accuracy(args: argparse.Namespace, load: Load, device: Device) -> int:
     from clip4str_doctr.lookup import find_weights
     from clip4str_doctr.modeling.clip4str import CLIP4STR
 
+    if args.title or args.note or args.no_cost:
+        raise BenchCommandError("--title, --note and --no-cost go with --models; leave them out")
     if args.data and len(args.data) > 1:
         raise BenchCommandError("several --data need --models; or measure them one at a time")
     model = load().to(device(args.device)).eval()
@@ -216,6 +218,7 @@ def _compare(args: argparse.Namespace, device: Device) -> int:
             "--models name weights and options themselves, as NAME=WEIGHTS#auto; leave --arch, --weights, --mclip and "
             "--cross-modal out"
         )
+    args.title = args.title or "Words"
     suites, data = args.suite or ([] if args.data else list(SUITES)), args.data or []
     check_names(suites, data)
     for path in data:

@@ -272,3 +272,12 @@ def test_reader_that_leaves_early(micro_folder: Path, folder: Path) -> None:
     command = f'"{sys.executable}" -m clip4str_doctr.cli read "{folder}" --weights "{micro_folder}" | true'
     done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", timeout=300)
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_under_standard_output_is_told() -> None:
+    command = [sys.executable, "-m", "clip4str_doctr.cli", "weights"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "clip4str-doctr: error: standard output cannot be written: No space left on device\n"

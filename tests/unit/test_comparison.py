@@ -314,6 +314,7 @@ def test_a_folder_by_its_bare_name_is_known_for_a_path(tmp_path: Path, monkeypat
         (["--models", "no_such_thing"], "no recogniser is called 'no_such_thing'; give clip4str_vn"),
         (["--models", "json:loads", "--suite", "dirty"], "no suite 'dirty'"),
         (["--data", "a", "b"], "several --data need --models"),
+        (["--title", "Ours"], "--title, --note and --no-cost go with --models"),
         (["--models", "json:loads", "--data", "a/b", "c/b"], "bears the name of another data set, b"),
     ],
 )
