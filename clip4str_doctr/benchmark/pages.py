@@ -25,7 +25,7 @@ from rapidfuzz.distance import Levenshtein
 
 from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser, versions
-from clip4str_doctr.benchmark.rendered_pages import Layout, PageWord, RenderedPage, photographed, render_page
+from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, Layout, PageWord, RenderedPage, photographed, render_page
 from clip4str_doctr.benchmark.report import device_name, package_commit, tell, weights_of
 from clip4str_doctr.benchmark.scene_text import SceneText
 from clip4str_doctr.boxes import enclosing_boxes
@@ -46,6 +46,8 @@ KINDS = (
     "columns 150 dpi",
     "table 150 dpi",
     "photographed table 150 dpi",
+    "receipt 200 dpi",
+    "photographed receipt 200 dpi",
 )
 _IOU = 0.5
 
@@ -146,9 +148,9 @@ def pages_of(kind: str, seeds: Sequence[int]) -> Iterator[RenderedPage]:
     """Pages of one of `KINDS`, one a seed. Raises ValueError for another kind."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    layout: Layout = "table" if "table" in kind else "columns" if "columns" in kind else "text"
+    layout: Layout = next((layout for layout in LAYOUTS if layout in kind), "text")
     for seed in seeds:
-        page = render_page(seed, layout, 300 if "300" in kind else 150)
+        page = render_page(seed, layout, int(kind.split()[-2]))
         yield photographed(page, seed) if "photographed" in kind else page
 
 

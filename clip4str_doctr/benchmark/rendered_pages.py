@@ -1,9 +1,10 @@
-"""Vietnamese A4 pages with known words: running text, two columns, a table; clean, and as if photographed.
+"""Vietnamese pages with known words: running text, two columns, a table, a till's receipt; clean, and as photographs.
 
 Font families and word lists are held out from training. A word's box is the box of its *ink*, marks and tails
 included, neither the font's line nor its bearings: "ăn" is low, "Ấy" is high. It belongs to no detector's habit.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,11 +19,14 @@ from clip4str_doctr.training.synth.words import WordSource
 
 __all__ = ["LAYOUTS", "PageWord", "RenderedPage", "photographed", "render_page"]
 
-Layout = Literal["text", "columns", "table"]
-LAYOUTS: tuple[Layout, ...] = ("text", "columns", "table")
+Layout = Literal["text", "columns", "table", "receipt"]
+LAYOUTS: tuple[Layout, ...] = ("text", "columns", "table", "receipt")
 
 _A4_INCHES = 8.27, 11.69
+_ROLL_INCHES = 3.15, 11.69  # 80 mm of paper
+_ROLL_CELLS = 40  # letters a line
 _TEXT_FAMILIES = ("lora", "manrope", "onest", "spectral", "work-sans")
+_TILL_FAMILIES = ("space-mono",)
 _TITLE_FAMILIES = (*_TEXT_FAMILIES, "oswald", "yanone-kaffeesatz")
 _WORDS = 200
 _INK = 24  # of 0..255: black print
@@ -69,10 +73,12 @@ def render_page(seed: int, layout: Layout = "text", dpi: int = 150) -> RenderedP
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     if not 72 <= dpi <= 600:
         raise ValueError(f"dpi must be in 72..600, got {dpi}")
-    writer = _Writer(np.random.default_rng([seed, LAYOUTS.index(layout)]), dpi)
-    {"text": _text_page, "columns": _column_page, "table": _table_page}[layout](writer)
+    inches = _ROLL_INCHES if layout == "receipt" else _A4_INCHES
+    writer = _Writer(np.random.default_rng([seed, LAYOUTS.index(layout)]), dpi, inches)
+    draw = {"text": _text_page, "columns": _column_page, "table": _table_page, "receipt": _receipt_page}
+    draw[layout](writer)
     image = np.repeat(np.asarray(writer.image)[..., None], 3, axis=2)
-    return RenderedPage(np.ascontiguousarray(image), tuple(writer.words))
+    return RenderedPage(np.ascontiguousarray(image), tuple(writer.words), tuple(writer.illegible))
 
 
 def photographed(page: RenderedPage, seed: int) -> RenderedPage:
@@ -95,7 +101,7 @@ def photographed(page: RenderedPage, seed: int) -> RenderedPage:
     assert done
     image = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     moved = (replace(word, quad=_moved(homography, word.quad)) for word in page.words)
-    return RenderedPage(image, tuple(moved))
+    return RenderedPage(image, tuple(moved), tuple(_moved(homography, quad) for quad in page.illegible))
 
 
 def _moved(homography: npt.NDArray[np.float64], quad: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -117,17 +123,18 @@ def _light(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.
 class _Writer:
     """A white page, and where and with what one writes on it. Lengths are in inches, sizes of type in points."""
 
-    def __init__(self, rng: np.random.Generator, dpi: int) -> None:
+    def __init__(self, rng: np.random.Generator, dpi: int, inches: tuple[float, float] = _A4_INCHES) -> None:
         self.rng, self.dpi = rng, dpi
         self.source = WordSource("val", 0)
-        self.image = Image.new("L", (round(_A4_INCHES[0] * dpi), round(_A4_INCHES[1] * dpi)), 255)
+        self.image = Image.new("L", (round(inches[0] * dpi), round(inches[1] * dpi)), 255)
         self.words: list[PageWord] = []
+        self.illegible: list[npt.NDArray[np.float64]] = []
         self.lines = 0
-        self.body = self._family(_TEXT_FAMILIES)
-        self.title = self._family(_TITLE_FAMILIES)
+        self.body = self.family(_TEXT_FAMILIES)
+        self.title = self.family(_TITLE_FAMILIES)
         self.size = 10.5 + 1.5 * float(rng.random())
 
-    def _family(self, names: tuple[str, ...]) -> tuple[Face, ...]:
+    def family(self, names: tuple[str, ...]) -> tuple[Face, ...]:
         installed = usable_faces("val")
         found = [installed[name] for name in names if name in installed] or list(installed.values())
         return found[int(self.rng.random() * len(found))]
@@ -153,11 +160,12 @@ class _Writer:
             space += free / (len(words) - 1)
         x = at[0] * self.dpi + (free / 2 if align == "centre" else 0)
         for word, length in zip(words, lengths, strict=True):
-            self._word(word, font, round(x), round(at[1] * self.dpi))
+            self.word(word, font, round(x), round(at[1] * self.dpi))
             x += length + space
         self.lines += 1
 
-    def _word(self, word: str, font: ImageFont.FreeTypeFont, x: int, baseline: int) -> None:
+    def word(self, word: str, font: ImageFont.FreeTypeFont, x: int, baseline: int) -> None:
+        """Write one word at a pixel; what is no more than dots or dashes is nothing to be read."""
         left, top, right, bottom = (int(value) for value in font.getbbox(word, anchor="ls"))
         ink = Image.new("L", (right - left + 4, bottom - top + 4))
         ImageDraw.Draw(ink).text((2 - left, 2 - top), word, fill=255, font=font, anchor="ls")
@@ -167,7 +175,10 @@ class _Writer:
         x0, y0 = corner[0] + int(columns.min()), corner[1] + int(rows.min())
         x1, y1 = corner[0] + int(columns.max()) + 1, corner[1] + int(rows.max()) + 1
         quad = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float64)
-        self.words.append(PageWord(word, quad, self.lines))
+        if set(word) <= {".", "-"}:
+            self.illegible.append(quad)
+        else:
+            self.words.append(PageWord(word, quad, self.lines))
 
     def text(self, count: int) -> list[str]:
         """Running text of so many words: a capital at the start, numbers in between."""
@@ -278,3 +289,64 @@ def _table_page(writer: _Writer) -> None:
     for number in range(row + 1):
         at = round((first + number * pitch) * dpi)
         draw.line([(round(edges[0] * dpi), at), (round(edges[-1] * dpi), at)], _INK, max(dpi // 100, 1))
+
+
+def _receipt_page(writer: _Writer) -> None:
+    """As a till prints: every letter in a cell of its own, dashed rules, prices on the right, dots before the sums."""
+    rng, margin = writer.rng, 0.15
+    wanted = (_ROLL_INCHES[0] - 2 * margin) / _ROLL_CELLS
+    # In fonts of fixed pitch letters are 0.6 of their size wide, or a little more.
+    font = writer.font(writer.family(_TILL_FAMILIES), 400 if rng.random() < 0.7 else 700, wanted * 72 / 0.62)
+    cell, pitch = font.getlength("0"), wanted / 0.6 * (1.2 + 0.2 * float(rng.random()))
+    items, total = _receipt_items(writer)
+    y = 0.4
+    for line in [*_receipt_head(writer), *items, *_receipt_sums(total)]:
+        for found in re.finditer(r"\S+", line):
+            writer.word(found[0], font, round(margin * writer.dpi + found.start() * cell), round(y * writer.dpi))
+        writer.lines += 1
+        y += pitch
+    writer.image = writer.image.crop(
+        (0, 0, writer.image.width, min(round((y + 0.3) * writer.dpi), writer.image.height))
+    )
+
+
+def _receipt_head(writer: _Writer) -> Iterator[str]:
+    rng = writer.rng
+    one, two, three, four = (int(value) for value in rng.integers(100, 1000, 4))
+    for text in (
+        " ".join(writer.text(3)).upper(),
+        f"{one} {' '.join(writer.text(4))}",
+        f"ĐT: 09{one % 90 + 10} {two} {three}",
+        "HÓA ĐƠN BÁN HÀNG",
+    ):
+        yield text[:_ROLL_CELLS].center(_ROLL_CELLS)
+    yield _apart(f"Số: 00{three}{four}", f"{two % 28 + 1:02d}/{one % 12 + 1:02d}/2024 {one % 24:02d}:{two % 60:02d}")
+    yield "-" * _ROLL_CELLS
+
+
+def _receipt_items(writer: _Writer) -> tuple[list[str], int]:
+    """-> lines of a receipt as long as other pages, and the sum: a name, and under it how many, at what price."""
+    lines, total, count = [], 0, 0
+    while count < _WORDS - 35:
+        name = " ".join(writer.text(int(writer.rng.integers(2, 5))))[:_ROLL_CELLS].rstrip()
+        pieces, price = int(writer.rng.integers(1, 12)), 500 * int(writer.rng.integers(4, 400))
+        lines += [name, _apart(f"   {pieces} x {_dong(price)}", _dong(pieces * price))]
+        total += pieces * price
+        count += len(name.split()) + 4
+    return lines, total
+
+
+def _receipt_sums(total: int) -> Iterator[str]:
+    paid = -(-total // 500_000) * 500_000
+    yield "-" * _ROLL_CELLS
+    for text, value in (("Tổng cộng", total), ("Tiền khách đưa", paid), ("Tiền thừa", paid - total)):
+        yield f"{text} {'.' * (_ROLL_CELLS - len(text) - len(_dong(value)) - 2)} {_dong(value)}"
+    yield "Cảm ơn quý khách!".center(_ROLL_CELLS)
+
+
+def _apart(left: str, right: str) -> str:
+    return left + right.rjust(_ROLL_CELLS - len(left))
+
+
+def _dong(value: int) -> str:
+    return f"{value:,}".replace(",", ".")

@@ -169,6 +169,18 @@ def test_leading_dots_are_no_words(text: str, leaders: int, family: str) -> None
     assert overlap(cut(made), words) > 0.5
 
 
+@pytest.mark.parametrize("family", ["space-mono", "manrope"])
+def test_low_words_are_as_high_as_their_line(family: str) -> None:
+    """Between numbers "x" is known from "X" by the air above it."""
+    made = line("2 x 36.500 - 73.000", family=family, size=40)
+    found = cut(made)
+    assert len(found) == 5
+    digits = made.words[2]
+    for low in (1, 3):
+        assert found[low, 1] <= digits[1] + 1 and found[low, 3] >= digits[3] - 1
+    assert overlap(found[:3], made.words[:3]) > 0.5
+
+
 def test_three_dots_belong_to_their_word() -> None:
     made = line("Chờ... một chút.", size=24)
     found = cut(made)

@@ -48,6 +48,19 @@ def test_pages_are_the_same_for_the_same_seed(page: RenderedPage) -> None:
     np.testing.assert_array_equal(photographed(page, 3).image, photographed(page, 3).image)
 
 
+def test_receipts_are_of_fixed_pitch_and_add_up() -> None:
+    receipt = render_page(1, "receipt", 200)
+    assert len(receipt.illegible) == 5  # two dashed rules, and dots before three sums
+    lines = [line.split() for line in receipt.text.splitlines()]
+    bought = [line for line in lines if line[1:2] == ["x"]]
+    for pieces, _, price, sum_ in bought:
+        assert int(pieces) * int(price.replace(".", "")) == int(sum_.replace(".", ""))
+    total = next(line[-1] for line in lines if line[:2] == ["Tổng", "cộng"])
+    assert sum(int(line[-1].replace(".", "")) for line in bought) == int(total.replace(".", ""))
+    moved = photographed(receipt, 0)
+    assert len(moved.illegible) == 5 and not np.array_equal(moved.illegible[0], receipt.illegible[0])
+
+
 def test_a_photograph_moves_the_words(page: RenderedPage) -> None:
     photo = photographed(page, 0)
     assert photo.text == page.text and photo.image.shape == page.image.shape

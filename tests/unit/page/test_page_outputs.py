@@ -62,8 +62,8 @@ def test_a_full_page_loses_nothing(layout: Any) -> None:
     placed: Any = [(word.text, (*word.quad.min(0), *word.quad.max(0))) for word in rendered.words]
     text = as_text(document_of([built_page(placed, rendered.image.shape[:2])]))
     assert Counter(text.split()) == Counter(rendered.text.split())
-    # In order where docTR has one; a table's cells it takes column by column.
-    if hasattr(Document, "export_as_markdown") and layout != "table":
+    # In order where docTR has one; a table's cells, and prices beside names, it takes column by column.
+    if hasattr(Document, "export_as_markdown") and layout not in ("table", "receipt"):
         assert text.split() == rendered.text.split()
 
 
