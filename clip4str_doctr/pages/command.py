@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the other (default: blocks)",
     )
     parser.add_argument(
+        "--turn",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="pages that lie on their side or stand on their head are turned, which stderr tells (default: yes)",
+    )
+    parser.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="folder for the outputs (default: text to stdout)"
     )
     parser.add_argument("--draw", action="store_true", help="also write NAME.boxes.png, what was read beside each page")
@@ -104,7 +110,8 @@ def _how(args: argparse.Namespace) -> str:
     """The options that what is read hangs on."""
     names = ("arch", "weights", "mclip", "cross_modal", "detector", "layout", "dpi")
     values = {name.replace("_", "-"): getattr(args, name) for name in names}
-    return " ".join(f"--{name} {value}" for name, value in values.items() if value is not None)
+    told = [f"--{name} {value}" for name, value in values.items() if value is not None]
+    return " ".join(told if args.turn else [*told, "--no-turn"])
 
 
 def _tell_skipped(args: argparse.Namespace, skipped: Sequence[Job], of: int, origins: Origins) -> None:
@@ -224,7 +231,7 @@ def _pages_of(job: Job, count: int, run: _Run) -> "tuple[list[Page], list[int]]"
     import cv2
 
     from clip4str_doctr.pages.files import page_drawers
-    from clip4str_doctr.pages.reading import read_page, unread_page
+    from clip4str_doctr.pages.reading import read_page, read_upright, turn_of, unread_page
 
     pages: list[Page] = []
     unread = []
@@ -232,7 +239,11 @@ def _pages_of(job: Job, count: int, run: _Run) -> "tuple[list[Page], list[int]]"
         pixels = None
         try:
             pixels = draw()
-            pages.append(read_page(run.predictor, pixels, number))
+            if run.args.turn:
+                page, pixels = read_upright(run.predictor, pixels, number)
+            else:
+                page = read_page(run.predictor, pixels, number)
+            pages.append(page)
         except (OSError, RuntimeError, ValueError, MemoryError, cv2.error) as error:
             if count == 1:
                 raise
@@ -240,7 +251,10 @@ def _pages_of(job: Job, count: int, run: _Run) -> "tuple[list[Page], list[int]]"
             unread.append(number + 1)
             pages.append(unread_page(number) if pixels is None else unread_page(number, pixels.shape[:2]))
         else:
-            _draw(job, number, pixels, pages[-1], run)
+            if turn := turn_of(page):
+                told = job.source if count == 1 else f"{job.source}, page {number + 1}"
+                run.bar.write(f"{told}: turned by {turn} degrees counter-clockwise", file=sys.stderr)
+            _draw(job, number, pixels, page, run)
         run.bar.update()
     if len(unread) == len(pages):
         raise ValueError(f"none of its {len(pages)} pages could be read; nothing is written")

@@ -14,7 +14,16 @@ from torch import nn
 from clip4str_doctr.pages.rows import LevelBuilder, RowBuilder
 from clip4str_doctr.plugin import recognition_predictor_of
 
-__all__ = ["document_of", "page_predictor", "read_page", "unread_page", "words_of"]
+__all__ = ["document_of", "page_predictor", "read_page", "read_upright", "turn_of", "unread_page", "words_of"]
+
+# A page may be turned wrongly if its words, five or more, are less certain than this on average, or most boxes stand.
+# Upside down, clean pages, photographed ones and receipts have 0.32 to 0.42, upright 0.94 to 0.98; of lines on their
+# side all boxes stand.
+_FEW_WORDS = 5
+_DOUBTFUL = 0.6
+_STANDING = 1.5  # as many times as high as wide
+# It is turned if that makes its words so much more certain.
+_GAIN = 0.25
 
 
 def page_predictor(
@@ -58,6 +67,45 @@ def read_page(predictor: Any, pixels: npt.NDArray[np.uint8], page_idx: int = 0) 
             blocks.append(Block(lines, block.artefacts))
     page.blocks = blocks
     return page  # type: ignore[no-any-return]
+
+
+def read_upright(
+    predictor: Any, pixels: npt.NDArray[np.uint8], page_idx: int = 0
+) -> tuple[Page, npt.NDArray[np.uint8]]:
+    """As `read_page`, but a page that lies on its side or stands on its head is turned -> the page, its pixels as read.
+
+    Only pages that were hardly read are tried otherwise, at the price of reading them twice or thrice. `turn_of` tells
+    by how much the page was turned.
+    """
+    page = read_page(predictor, pixels, page_idx)
+    certainty, stands = _certainty(page)
+    best = page, pixels, certainty + _GAIN
+    if certainty < _DOUBTFUL or stands:
+        for quarters in (1, 3) if stands else (2,):
+            turned = np.ascontiguousarray(np.rot90(pixels, quarters))
+            other = read_page(predictor, turned, page_idx)
+            other.orientation = {"value": 90 * quarters, "confidence": None}
+            if (found := _certainty(other)[0]) > best[2]:
+                best = other, turned, found
+    return best[:2]
+
+
+def turn_of(page: Page) -> int:
+    """By how many degrees, 0, 90, 180 or 270, the picture was turned counter-clockwise before it was read."""
+    return int(page.orientation.get("value") or 0)
+
+
+def _certainty(page: Page) -> tuple[float, bool]:
+    """The words' mean confidence, 1 where they are too few to tell, and whether most of what they cover stands."""
+    words, (height, width) = words_of(page), page.dimensions
+    if len(words) < _FEW_WORDS:
+        return 1.0, False
+    corners = np.array([word.geometry for word in words], np.float64).reshape(len(words), -1, 2)
+    sides = (corners.max(axis=1) - corners.min(axis=1)) * (width, height)
+    # By their length: on its side, "ở" does not stand, nor does "I" lie.
+    lengths, standing = sides.max(axis=1), sides[:, 1] > _STANDING * sides[:, 0]
+    stands = float(lengths[standing].sum()) > 0.5 * float(lengths.sum())
+    return float(np.mean([word.confidence for word in words])), stands
 
 
 def unread_page(page_idx: int, dimensions: tuple[int, int] = (0, 0)) -> Page:

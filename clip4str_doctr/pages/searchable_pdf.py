@@ -23,7 +23,7 @@ from PIL import Image
 from clip4str_doctr.atomic import written
 from clip4str_doctr.images import open_image
 from clip4str_doctr.pages.files import POINTS_PER_INCH, is_pdf, opened_pdf
-from clip4str_doctr.pages.reading import words_of
+from clip4str_doctr.pages.reading import turn_of, words_of
 
 __all__ = ["MissingFontToolsError", "glyphless_font", "page_size", "searchable_pdf"]
 
@@ -49,9 +49,10 @@ class MissingFontToolsError(ImportError):
 def searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> None:
     """source: the image or PDF that the pages were read from -> destination, a PDF with a text layer.
 
-    A PDF keeps its pages as they are, and words that its own text has already are not added again. Images become
-    pages in their printed size (see `page_size`), JPEG data untouched, other pixels without loss. Pages of (0, 0)
-    pixels could not be drawn (`reading.unread_page`): of a PDF they stay as they are, of a TIFF they become blank.
+    A PDF keeps its pages as they are, but shows those upright that were turned to be read; words that its own text has
+    already are not added again. Images become pages in their printed size (see `page_size`), JPEG data untouched, other
+    pixels without loss. Pages of (0, 0) pixels could not be drawn (`reading.unread_page`): of a PDF they stay as they
+    are, of a TIFF they become blank.
     The destination is written whole or not at all, and may be the source itself.
     Raises MissingFontToolsError, UnreadableImageError, OSError.
     """
@@ -68,7 +69,7 @@ def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Pa
             for number, page in enumerate(pages):
                 if not page.blocks:
                     continue  # nor need PDFium be able to open it
-                target = pdf[number]
+                target = _turned(pdf, number, page)
                 _add_layer(pdf, target, font, page)
                 target.close()
             pdf.save(destination)
@@ -78,12 +79,26 @@ def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Pa
             if page.dimensions == (0, 0):
                 pdf.new_page(*_A4).close()
                 continue
-            size = page_size(source, page.dimensions)
+            lying = turn_of(page) % 180 != 0
+            size = page_size(source, page.dimensions[::-1] if lying else page.dimensions)
             target = pdf.new_page(*size)
             _add_picture(pdf, target, source, frame, size)
+            target.close()
+            target = _turned(pdf, frame, page)
             _add_layer(pdf, target, font, page)
             target.close()
         pdf.save(destination)
+
+
+def _turned(pdf: pdfium.PdfDocument, number: int, page: Page) -> pdfium.PdfPage:
+    """The PDF's page, shown as it was read; its content stays as it is."""
+    target = pdf[number]
+    if turn := turn_of(page):
+        # PDF turns clockwise. A page that is open keeps the size it had.
+        target.set_rotation((target.get_rotation() - turn) % 360)
+        target.close()
+        target = pdf[number]
+    return target
 
 
 def page_size(source: Path, dimensions: tuple[int, int]) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from unittest.mock import ANY
 
 import pypdfium2 as pdfium
 import pytest
+from PIL import Image
 
 REPO = Path(__file__).parents[2]
 
@@ -104,6 +105,13 @@ def test_the_page_command(folder: Path) -> None:
     assert right_words(text) >= LEAST_RIGHT
     # Blocks are parted by empty lines.
     assert text.splitlines()[-1] == "Nguyễn Hồng Ánh" and "" in text.splitlines()
+
+
+def test_the_page_command_on_a_page_on_its_side(folder: Path) -> None:
+    with Image.open(folder / "examples" / "page.png") as page:
+        page.rotate(90, expand=True).save(folder / "lying.png")
+    text = run(folder, "-m", "clip4str_doctr.cli", "page", "lying.png")
+    assert right_words(text) >= LEAST_RIGHT and text.splitlines()[-1] == "Nguyễn Hồng Ánh"
 
 
 def test_a_detector_of_ones_own(folder: Path) -> None:

@@ -110,6 +110,25 @@ def test_pages_of_a_pdf_keep_their_size_and_turn(tmp_path: Path, turn: int) -> N
         np.testing.assert_allclose(found[word], np.array(box) * 72 / 150, atol=0.1)
 
 
+@needs_poppler
+@pytest.mark.parametrize("kind", ["png", "jpg", "pdf"])
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_pages_that_were_turned_to_be_read_are_shown_upright(tmp_path: Path, turn: int, kind: str) -> None:
+    source, upright = tmp_path / f"scan.{kind}", drawn_page(PLACED, HW)
+    resolution: Any = {"resolution": 150} if kind == "pdf" else {"dpi": (150, 150)}
+    upright.rotate(-turn, expand=True).save(source, quality=95, **resolution)
+    page = built_page(PLACED, HW)
+    page.orientation = {"value": turn, "confidence": None}
+    searchable_pdf(source, [page], tmp_path / "a.pdf")
+    (pixels,) = open_pages(tmp_path / "a.pdf", dpi=150)
+    assert pixels.shape == (*HW, 3)
+    assert np.abs(pixels.astype(int) - np.asarray(upright)).mean() < 1
+    found = dict(boxes_in(tmp_path / "a.pdf"))
+    assert sorted(found) == sorted(WORDS)
+    for word, box in PLACED:
+        np.testing.assert_allclose(found[word], np.array(box) * 72 / 150, atol=0.1)
+
+
 def test_words_that_a_page_has_are_not_added_again(picture: Path, tmp_path: Path) -> None:
     # The first line is there already, as if it were printed over the scan; nothing is on the second page.
     searchable_pdf(picture, [built_page(PLACED[:3], HW)], tmp_path / "one.pdf")

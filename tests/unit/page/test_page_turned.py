@@ -1,0 +1,86 @@
+"""Pages that lie on their side or stand on their head: noticed, turned, told."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from doctr.io.elements import Page as DoctrPage
+from fake_pages import Box, built_page, drawn_page, places
+from page_command import Page, outputs
+from PIL import Image
+
+from clip4str_doctr.pages.reading import read_upright, turn_of
+
+HW = (600, 800)
+PLACED = places([["Cộng", "HÒA", "xã"], ["HỘI", "chủ", "nghĩa,"], ["Ặẵ", "(50%)", "đường"]])
+UPRIGHT = np.asarray(drawn_page(PLACED, HW))
+
+
+def quarters_of(pixels: npt.NDArray[np.uint8]) -> int:
+    """By how many quarters the drawn page was turned counter-clockwise, seen by where it begins."""
+    return next(quarters for quarters in range(4) if np.array_equal(pixels, np.rot90(UPRIGHT, quarters)))
+
+
+class Reads:
+    """In the place of a predictor: is certain of words that stand upright. Counts how often it was asked."""
+
+    def __init__(self, upright: float = 0.95, otherwise: float = 0.3, words: int = 9) -> None:
+        self.certainty, self.words, self.asked = (upright, otherwise), words, 0
+
+    def __call__(self, pages: list[npt.NDArray[np.uint8]]) -> Any:
+        self.asked += 1
+        quarters = quarters_of(pages[0])
+        height, width = pages[0].shape[:2]
+        placed: list[tuple[str, Box]] = PLACED
+        if quarters % 2:  # on their side, lines are as high as they were wide
+            placed = [(word, (y0, x0, y1, x1)) for word, (x0, y0, x1, y1) in PLACED]
+        return SimpleNamespace(pages=[built_page(placed[: self.words], (height, width), self.certainty[quarters > 0])])
+
+
+def values(page: DoctrPage) -> list[str]:
+    return [word.value for block in page.blocks for line in block.lines for word in line.words]
+
+
+@pytest.mark.parametrize(("quarters", "asked"), [(0, 1), (1, 3), (2, 2), (3, 3)])
+def test_pages_are_turned_until_they_can_be_read(quarters: int, asked: int) -> None:
+    reads = Reads()
+    page, pixels = read_upright(reads, np.rot90(UPRIGHT, quarters), 5)
+    np.testing.assert_array_equal(pixels, UPRIGHT)
+    assert page.page_idx == 5 and page.dimensions == HW and values(page) == [word for word, _ in PLACED]
+    assert (turn_of(page), reads.asked) == (-90 * quarters % 360, asked)
+
+
+def test_what_no_turn_makes_certain_stays_as_it_is() -> None:
+    reads = Reads(upright=0.5, otherwise=0.4)
+    lying = np.rot90(UPRIGHT, 2)
+    page, pixels = read_upright(reads, lying)
+    assert pixels is lying and turn_of(page) == 0 and reads.asked == 2
+
+
+def test_few_words_tell_nothing() -> None:
+    reads = Reads(words=4)
+    page, _ = read_upright(reads, np.rot90(UPRIGHT, 2))
+    assert turn_of(page) == 0 and reads.asked == 1
+
+
+def test_the_command_turns_them_and_says_so(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reads = Reads()
+    monkeypatch.setattr("clip4str_doctr.pages.command._predictor", lambda *_: reads)
+    source = tmp_path / "scan.png"
+    Image.fromarray(np.rot90(UPRIGHT, 2).copy()).save(source)
+    assert page(source, "-o", tmp_path / "out", "--draw") == 0
+    assert f"{source}: turned by 180 degrees counter-clockwise\n" in capsys.readouterr().err
+    text = (tmp_path / "out" / "scan.txt").read_text(encoding="utf-8")
+    assert text.split() == [word for word, _ in PLACED]
+    # The drawing shows the page as it was read.
+    drawn = np.asarray(Image.open(tmp_path / "out" / "scan.boxes.png"))
+    assert drawn[70, 65].max() < 128 <= drawn[-70, 65].max()
+    reads.asked = 0
+    assert page(source, "-o", tmp_path / "other", "--no-turn") == 0
+    assert reads.asked == 1 and "turned" not in capsys.readouterr().err
+    assert outputs(tmp_path / "other") == ["scan.txt"]
