@@ -1,4 +1,4 @@
-"""Everything once, from a word to a searchable PDF, on the two pictures in this folder."""
+"""Everything once, from a word to a searchable PDF, on pho.png and page.png."""
 
 from pathlib import Path
 

@@ -128,7 +128,7 @@ def _add_page(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", default=[DEFAULT_ARCH], metavar="NAME", help=MODELS)
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="pages of every kind (default: 3)")
     parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="of the first page (default: 0)")
-    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="of pages (default: all)")
+    parser.add_argument("--kinds", nargs="+", metavar="KIND", help="of pages (default: all), as 'table 150 dpi'")
     parser.add_argument(
         "--data", type=Path, metavar="DATA", help="instead: whole pictures, VinText's folder or ICDAR's"
     )
