@@ -6,6 +6,8 @@ where they stand for themselves at an end of the line or next to one another.
 
 from itertools import groupby
 
+from clip4str_doctr.ink import LINE_HEIGHT
+
 __all__ = ["leading_words", "without_chains"]
 
 _Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -15,6 +17,8 @@ _DOT = 0.4
 _OFF_LINE = 0.15
 # "..." is a word's own; so many with no letter between them are not.
 _CHAIN = 5
+# Letters fill more of the height of the box that a detector puts around them.
+_NO_LETTER = 0.3
 
 
 def _dots(parts: dict[int, _Box], bottom: int, body: int) -> set[int]:
@@ -28,10 +32,13 @@ def _dots(parts: dict[int, _Box], bottom: int, body: int) -> set[int]:
 
 
 def without_chains(parts: dict[int, _Box], bottom: int, body: int) -> dict[int, _Box]:
-    """Components of a line's ink, less five and more full stops in a row.
+    """Components of a line's ink, less five and more full stops in a row; none where all of a line is small marks.
 
     parts: number of a component -> its box. bottom: the line that letters stand on; body: their height without marks.
     """
+    sides = [max(right - left, last - first) for left, first, right, last in parts.values()]
+    if len(parts) >= _CHAIN and max(sides) <= _NO_LETTER * LINE_HEIGHT:
+        return {}
     dots = _dots(parts, bottom, body)
     order = sorted(parts, key=lambda number: parts[number][0])
     rows = [list(row) for _, row in groupby(order, lambda number: number in dots)]

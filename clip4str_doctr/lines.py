@@ -1,7 +1,8 @@
 """A line of text -> its words, by the gaps in its own ink.
 
 Every line is warped upright, its ink is found whatever its colours and its light are (`ink`), its gaps are measured
-between runs of ink and judged by the gaps of this line (`gaps`). Word boxes follow the ink and grow by `MARGIN`.
+between runs of ink and judged by the gaps of this line (`gaps`). Word boxes follow the ink and grow by `MARGIN`, or by
+half of it and to the height of the line's letters where their ink is lower.
 """
 
 import cv2
@@ -103,9 +104,9 @@ def words_of_line(page: Page, quad: npt.NDArray[np.float64], margin: float = MAR
     """page (H, W, 3) uint8, quad (4, 2) in pixels around one horizontal line -> words (N, 4, 2), left to right.
 
     A word's quad follows the line's slope and is as high as its ink and the line's letters without marks, grown by
-    `margin` (in heights of these letters). Where there is no ink, or the quad stands upright (one letter, or text from
-    top to bottom), the line itself is the only word. A quad less than a pixel wide or high has no words, nor have dots
-    that lead from one column to another.
+    `margin` (in heights of these letters), or by half of it if its ink is lower than them. Where there is no ink, or
+    the quad stands upright (one letter, or text from top to bottom), the line itself is the only word. A quad less than
+    a pixel wide or high has no words, nor have dots that lead from one column to another.
     """
     sides = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
     width, height = (sides[0] + sides[2]) / 2, (sides[1] + sides[3]) / 2
@@ -122,6 +123,8 @@ def words_of_line(page: Page, quad: npt.NDArray[np.float64], margin: float = MAR
     boxes = cut(mask, margin)
     if boxes is None:
         return quad[None]
+    if not len(boxes):
+        return np.zeros((0, 4, 2))
     left, top, right, bottom = boxes.T
     corners = np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(-1, 4, 2)
     return np.clip(strip.on_page(corners), 0, (page.shape[1], page.shape[0]))
@@ -254,8 +257,8 @@ def _around(
 ) -> npt.NDArray[np.float64]:
     """Boxes (N, 4) around the ink of the words, leaning strokes put back as they stood.
 
-    As high as the ink, but no lower than the line's letters: by the air above it "x" is known from "X" between numbers,
-    and a hyphen alone would stand on no line.
+    As high as the ink, but low words as high as the line's letters: by the air above it "x" is known from "X" between
+    numbers, and a hyphen alone would stand on no line.
     """
     owner = np.full(int(labels.max()) + 1, -1, np.int32)
     owner[list(word_of)] = list(word_of.values())

@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--turn",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="pages that lie on their side or stand on their head are turned, which stderr tells (default: yes)",
+        help="pages that lie on their side or stand on their head are turned, which stderr tells; boxes in the outputs "
+        "are then of the turned page (default: yes)",
     )
     parser.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="folder for the outputs (default: text to stdout)"
@@ -155,11 +156,11 @@ def _read_all(
     args: argparse.Namespace, jobs: Sequence[Job], load: "Callable[[], nn.Module]", origins: Origins | None
 ) -> int:
     """Reads all files; returns how many could be read and written as a whole."""
-    import cv2
     from tqdm import tqdm
 
     from clip4str_doctr.images import UnreadableImageError
     from clip4str_doctr.pages.files import count_pages
+    from clip4str_doctr.pages.reading import READ_ERRORS
 
     predictor = _predictor(args, load)
     # A file that cannot be opened counts as one page, and is reported when its turn comes.
@@ -178,7 +179,7 @@ def _read_all(
             before = bar.n
             try:
                 read += _read_file(job, count, run)
-            except (OSError, RuntimeError, ValueError, MemoryError, cv2.error) as error:
+            except READ_ERRORS as error:
                 # Of unreadable files, and of what finds words: another package's may fail on one page and go on.
                 if isinstance(error, BrokenPipeError):
                     raise
@@ -228,10 +229,8 @@ def _pages_of(job: Job, count: int, run: _Run) -> "tuple[list[Page], list[int]]"
 
     Raises ValueError if none of several pages could be read.
     """
-    import cv2
-
     from clip4str_doctr.pages.files import page_drawers
-    from clip4str_doctr.pages.reading import read_page, read_upright, turn_of, unread_page
+    from clip4str_doctr.pages.reading import READ_ERRORS, read_page, read_upright, turn_of, unread_page
 
     pages: list[Page] = []
     unread = []
@@ -244,7 +243,7 @@ def _pages_of(job: Job, count: int, run: _Run) -> "tuple[list[Page], list[int]]"
             else:
                 page = read_page(run.predictor, pixels, number)
             pages.append(page)
-        except (OSError, RuntimeError, ValueError, MemoryError, cv2.error) as error:
+        except READ_ERRORS as error:
             if count == 1:
                 raise
             run.bar.write(f"{job.source}, page {number + 1}: {_reason(error)}", file=sys.stderr)

@@ -1,9 +1,11 @@
 """Page pictures -> docTR pages, with docTR's own predictor and document builder."""
 
 import inspect
+import logging
 import unicodedata
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from doctr.io.elements import Block, Document, Line, Page
@@ -14,7 +16,18 @@ from torch import nn
 from clip4str_doctr.pages.rows import LevelBuilder, RowBuilder
 from clip4str_doctr.plugin import recognition_predictor_of
 
-__all__ = ["document_of", "page_predictor", "read_page", "read_upright", "turn_of", "unread_page", "words_of"]
+logger = logging.getLogger(__name__)
+
+__all__ = [
+    "READ_ERRORS",
+    "document_of",
+    "page_predictor",
+    "read_page",
+    "read_upright",
+    "turn_of",
+    "unread_page",
+    "words_of",
+]
 
 # A page may be turned wrongly if its words, five or more, are less certain than this on average, or most boxes stand.
 # Upside down, clean pages, photographed ones and receipts have 0.32 to 0.42, upright 0.94 to 0.98; of lines on their
@@ -24,6 +37,11 @@ _DOUBTFUL = 0.6
 _STANDING = 1.5  # as many times as high as wide
 # It is turned if that makes its words so much more certain.
 _GAIN = 0.25
+# The attribute of docTR's page that remembers it.
+_TURN = "clip4str_doctr_turn"
+
+# What reading one page may fail with, while others can be read: another package's detector, memory, OpenCV.
+READ_ERRORS = (OSError, RuntimeError, ValueError, MemoryError, cv2.error)
 
 
 def page_predictor(
@@ -74,32 +92,43 @@ def read_upright(
 ) -> tuple[Page, npt.NDArray[np.uint8]]:
     """As `read_page`, but a page that lies on its side or stands on its head is turned -> the page, its pixels as read.
 
-    Only pages that were hardly read are tried otherwise, at the price of reading them twice or thrice. `turn_of` tells
-    by how much the page was turned.
+    Pages that were hardly read, and those whose words stand and are uncertain, are tried otherwise, at the price of
+    reading them twice or thrice. `turn_of` tells by how much the page was turned.
     """
     page = read_page(predictor, pixels, page_idx)
+    words = len(words_of(page))
+    if words < _FEW_WORDS:
+        return page, pixels
     certainty, stands = _certainty(page)
     best = page, pixels, certainty + _GAIN
-    if certainty < _DOUBTFUL or stands:
+    if certainty < _DOUBTFUL or (stands and best[2] < 1):
         for quarters in (1, 3) if stands else (2,):
             turned = np.ascontiguousarray(np.rot90(pixels, quarters))
-            other = read_page(predictor, turned, page_idx)
-            other.orientation = {"value": 90 * quarters, "confidence": None}
-            if (found := _certainty(other)[0]) > best[2]:
+            try:
+                other = read_page(predictor, turned, page_idx)
+            except READ_ERRORS as error:
+                logger.warning("page %d could not be tried otherwise: %s", page_idx + 1, error)
+                continue
+            # Lines on their side are fewer than the words in them.
+            if len(words_of(other)) >= max(_FEW_WORDS, words // 2) and (found := _certainty(other)[0]) > best[2]:
+                # As docTR counts: clockwise, from -90 to 180.
+                other.orientation = {"value": (90 * quarters + 90) % 360 - 90, "confidence": None}
+                setattr(other, _TURN, 90 * quarters)
                 best = other, turned, found
     return best[:2]
 
 
 def turn_of(page: Page) -> int:
-    """By how many degrees, 0, 90, 180 or 270, the picture was turned counter-clockwise before it was read."""
-    return int(page.orientation.get("value") or 0)
+    """By how many degrees, 0, 90, 180 or 270, `read_upright` turned the picture counter-clockwise to read it.
+
+    Not docTR's own `orientation`, which tells how a page lies, whatever was done about it.
+    """
+    return int(getattr(page, _TURN, 0))
 
 
 def _certainty(page: Page) -> tuple[float, bool]:
-    """The words' mean confidence, 1 where they are too few to tell, and whether most of what they cover stands."""
+    """The words' mean confidence, and whether most of what they cover stands."""
     words, (height, width) = words_of(page), page.dimensions
-    if len(words) < _FEW_WORDS:
-        return 1.0, False
     corners = np.array([word.geometry for word in words], np.float64).reshape(len(words), -1, 2)
     sides = (corners.max(axis=1) - corners.min(axis=1)) * (width, height)
     # By their length: on its side, "ở" does not stand, nor does "I" lie.

@@ -12,7 +12,7 @@ import torch
 from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.config import model_config_from_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
-from clip4str_doctr.training.provenance import both_licences, data_of, licence_of, samples_of
+from clip4str_doctr.training.provenance import both_licences, data_of, licence_of, samples_of, source_of
 from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
 from clip4str_doctr.training.start import CHECKPOINT_PARTS
 from clip4str_doctr.training.validate import suite_scores, watched_certainty, watched_temperature
@@ -65,14 +65,9 @@ def export(
     own: dict[str, Any] | None = state.get("own_words")
     if own and metrics:
         metrics["watched"]["own_words"] = own["val"]
-    source = "trained from scratch by clip4str_doctr.training"
-    if origin:
-        source = (
-            f"trained by clip4str_doctr.training from {origin['name']} (SHA-256 {origin['sha256']}): {origin['source']}"
-        )
     card = WeightCard(
         arch=config.arch,
-        source=source,
+        source=source_of(state),
         licence=licence,
         metrics=metrics,
         data=data,

@@ -4,12 +4,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["both_licences", "data_of", "licence_of", "samples_of"]
+__all__ = ["both_licences", "data_of", "licence_of", "samples_of", "source_of"]
 
 
 def samples_of(state: Mapping[str, Any]) -> int:
     """state: of a `TrainingRun` -> how many words it has learned from."""
     return int(state["step"] * state["recipe"]["data"]["batch_size"])
+
+
+def source_of(state: Mapping[str, Any]) -> str:
+    """state: of a `TrainingRun` -> where its weights come from, and where those came from that it started from."""
+    if origin := state.get("origin"):
+        return (
+            f"trained by clip4str_doctr.training from {origin['name']} (SHA-256 {origin['sha256']}): {origin['source']}"
+        )
+    return "trained from scratch by clip4str_doctr.training"
 
 
 def licence_of(state: Mapping[str, Any]) -> str:

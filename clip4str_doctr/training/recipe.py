@@ -252,8 +252,10 @@ def _check_measures(recipe: Recipe) -> None:
     if recipe.schedule.max_hours is not None:
         above_zero["schedule.max_hours"] = recipe.schedule.max_hours
     for name, value in above_zero.items():
-        if not 0.0 < value < math.inf:
+        if not value > 0.0:
             raise ValueError(f"{name} must be above 0, got {value}")
+    if recipe.optim.learning_rate == math.inf:
+        raise ValueError("optim.learning_rate must be finite, got inf")
     from_zero = {
         "data.workers": recipe.data.workers,
         "optim.tower_factor": recipe.optim.tower_factor,
@@ -266,7 +268,7 @@ def _check_measures(recipe: Recipe) -> None:
         "run.checkpoint_minutes": recipe.run.checkpoint_minutes,
     }
     for name, value in from_zero.items():
-        if not 0.0 <= value < math.inf:
+        if not value >= 0.0:
             raise ValueError(f"{name} must be 0 or more, got {value}")
     if not all(0.0 <= beta < 1.0 for beta in recipe.optim.betas):
         raise ValueError(f"optim.betas must be 0 or more and less than 1, got {list(recipe.optim.betas)}")

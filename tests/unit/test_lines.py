@@ -1,6 +1,7 @@
 """Lines of rendered words are cut where the words end."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from clip4str_doctr.gaps import word_gap
 from clip4str_doctr.ink import strip_of
 from clip4str_doctr.lines import words_of_line, words_of_lines
 from clip4str_doctr.training.synth.fonts import fonts_installed, load_face, usable_faces
+from clip4str_doctr.wide_crops import cut_at_gaps
 
 pytestmark = pytest.mark.skipif(not fonts_installed(), reason="the fonts of clip4str-doctr[train] are not installed")
 
@@ -37,9 +39,10 @@ def line(
     paper: tuple[int, int, int] = (245, 245, 245),
     spaced: float = 0,
     margin: int = 3,
+    split: Literal["train", "val"] = "val",
 ) -> Line:
     """text on a page; spaced: extra pixels after every letter; margin: of the line's box around its ink."""
-    face = next(face for face in usable_faces("val")[family] if face.weight >= 400 and not face.italic)
+    face = next(face for face in usable_faces(split)[family] if face.weight >= 400 and not face.italic)
     font = load_face(face, size)
     x, baseline, boxes = 3.0 * size, 2 * size, []
     width = int(font.getlength(text) + spaced * (len(text) + 4) + 6 * size)
@@ -179,6 +182,28 @@ def test_low_words_are_as_high_as_their_line(family: str) -> None:
     for low in (1, 3):
         assert found[low, 1] <= digits[1] + 1 and found[low, 3] >= digits[3] - 1
     assert overlap(found[:3], made.words[:3]) > 0.5
+
+
+def test_where_all_ink_is_dots_there_are_no_words() -> None:
+    page = np.full((60, 400, 3), 250, np.uint8)
+    for left in range(100, 300, 8):
+        page[40:43, left : left + 3] = 20
+    quad = np.array([[90, 20], [310, 20], [310, 55], [90, 55]], np.float64)
+    assert words_of_line(page, quad).shape == (0, 4, 2)
+    assert len(cut_at_gaps(page[20:55, 90:310])) == 1
+
+
+def test_a_single_speck_is_a_word_at_most() -> None:
+    page = np.full((100, 200, 3), 255, np.uint8)
+    page[60:63, 100:103] = 0
+    quad = np.array([[50, 30], [150, 30], [150, 70], [50, 70]], np.float64)
+    assert len(words_of_line(page, quad)) <= 1
+
+
+@pytest.mark.parametrize("family", ["fira-sans", "noto-serif", "roboto"])
+def test_figures_of_one_width_are_no_fixed_pitch(family: str) -> None:
+    made = line("0901234567 - 0912345678", family=family, size=32, split="train")
+    assert len(cut(made)) > 1
 
 
 def test_three_dots_belong_to_their_word() -> None:

@@ -277,6 +277,7 @@ def test_recipe_file_is_read_whole_and_survives_a_round_trip() -> None:
         ("data", "workers", -1, r"data.workers must be 0 or more, got -1"),
         ("optim", "betas", [0.9, 1.0], r"optim.betas must be 0 or more and less than 1, got \[0.9, 1.0\]"),
         ("optim", "learning_rate", float("nan"), r"optim.learning_rate must be above 0, got nan"),
+        ("optim", "learning_rate", float("inf"), r"optim.learning_rate must be finite, got inf"),
     ],
 )
 def test_recipe_errors_name_the_key(part: str, key: str, value: Any, message: str) -> None:

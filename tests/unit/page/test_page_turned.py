@@ -27,8 +27,11 @@ def quarters_of(pixels: npt.NDArray[np.uint8]) -> int:
 class Reads:
     """In the place of a predictor: is certain of words that stand upright. Counts how often it was asked."""
 
-    def __init__(self, upright: float = 0.95, otherwise: float = 0.3, words: int = 9) -> None:
+    def __init__(
+        self, upright: float = 0.95, otherwise: float = 0.3, words: int = 9, otherwise_words: int | None = None
+    ) -> None:
         self.certainty, self.words, self.asked = (upright, otherwise), words, 0
+        self.otherwise_words = words if otherwise_words is None else otherwise_words
 
     def __call__(self, pages: list[npt.NDArray[np.uint8]]) -> Any:
         self.asked += 1
@@ -37,7 +40,8 @@ class Reads:
         placed: list[tuple[str, Box]] = PLACED
         if quarters % 2:  # on their side, lines are as high as they were wide
             placed = [(word, (y0, x0, y1, x1)) for word, (x0, y0, x1, y1) in PLACED]
-        return SimpleNamespace(pages=[built_page(placed[: self.words], (height, width), self.certainty[quarters > 0])])
+        count = self.otherwise_words if quarters else self.words
+        return SimpleNamespace(pages=[built_page(placed[:count], (height, width), self.certainty[quarters > 0])])
 
 
 def values(page: DoctrPage) -> list[str]:
@@ -58,6 +62,32 @@ def test_what_no_turn_makes_certain_stays_as_it_is() -> None:
     lying = np.rot90(UPRIGHT, 2)
     page, pixels = read_upright(reads, lying)
     assert pixels is lying and turn_of(page) == 0 and reads.asked == 2
+
+
+@pytest.mark.parametrize("words", [0, 4])
+def test_a_turn_that_loses_words_is_none(words: int) -> None:
+    """However certain the few are that remain."""
+    reads = Reads(upright=0.5, otherwise=0.99, otherwise_words=words)
+    page, _ = read_upright(reads, UPRIGHT)
+    assert turn_of(page) == 0 and len(values(page)) == 9 and reads.asked == 2
+
+
+def test_a_turned_reading_that_fails_leaves_the_first(caplog: pytest.LogCaptureFixture) -> None:
+    reads = Reads(upright=0.5)
+
+    def once(pages: Any) -> Any:
+        if reads.asked:
+            raise RuntimeError("Tesseract has not finished")
+        return reads(pages)
+
+    page, _ = read_upright(once, UPRIGHT)
+    assert len(values(page)) == 9 and "page 1 could not be tried otherwise: Tesseract has not" in caplog.text
+
+
+def test_what_doctr_says_of_a_page_turns_nothing() -> None:
+    page = built_page(PLACED, HW)
+    page.orientation = {"value": 180, "confidence": None}
+    assert turn_of(page) == 0
 
 
 def test_few_words_tell_nothing() -> None:

@@ -113,13 +113,14 @@ def test_pages_of_a_pdf_keep_their_size_and_turn(tmp_path: Path, turn: int) -> N
 @needs_poppler
 @pytest.mark.parametrize("kind", ["png", "jpg", "pdf"])
 @pytest.mark.parametrize("turn", [90, 180, 270])
-def test_pages_that_were_turned_to_be_read_are_shown_upright(tmp_path: Path, turn: int, kind: str) -> None:
+def test_pages_that_were_turned_to_be_read_are_shown_upright(
+    tmp_path: Path, turn: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, upright = tmp_path / f"scan.{kind}", drawn_page(PLACED, HW)
     resolution: Any = {"resolution": 150} if kind == "pdf" else {"dpi": (150, 150)}
     upright.rotate(-turn, expand=True).save(source, quality=95, **resolution)
-    page = built_page(PLACED, HW)
-    page.orientation = {"value": turn, "confidence": None}
-    searchable_pdf(source, [page], tmp_path / "a.pdf")
+    monkeypatch.setattr("clip4str_doctr.pages.searchable_pdf.turn_of", lambda _: turn)
+    searchable_pdf(source, [built_page(PLACED, HW)], tmp_path / "a.pdf")
     (pixels,) = open_pages(tmp_path / "a.pdf", dpi=150)
     assert pixels.shape == (*HW, 3)
     assert np.abs(pixels.astype(int) - np.asarray(upright)).mean() < 1
