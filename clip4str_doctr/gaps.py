@@ -12,12 +12,13 @@ words 98.5 % of the words, of longer ones 97.9 %. With a fixed centre for the ga
 single words do.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["parted", "word_gap"]
+__all__ = ["Usual", "parted", "usual_gaps", "word_gap"]
 
 _Floats = npt.NDArray[np.float64]
 
@@ -71,14 +72,58 @@ _SINGLE_STEPS = 0.6
 _ONE_LETTER = 1.25
 
 
-def parted(runs: _Floats) -> npt.NDArray[np.bool_]:
-    """runs (N, 2) of ink, left and right end in body heights, left to right -> where words part, (N - 1,)."""
+# A line with so many gaps tells its own spacing, and that of shorter ones around it, as "205 kg" in a cell of a table:
+# the centre of their gaps between words is so near to that of the longer ones (logarithm). Of 11,580 words on 56
+# rendered pages 98.2 % are found so, 98.0 % without; of the boxes as many are words.
+TELLING = 10
+_NEAR = 0.08
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Centres of the gaps between letters and between words, as natural logarithms of a length."""
+
+    letter: float
+    word: float
+
+    @classmethod
+    def of(cls, lines: Sequence["Usual"]) -> "Usual":
+        """What is usual in most of some lines."""
+        return cls(float(np.median([one.letter for one in lines])), float(np.median([one.word for one in lines])))
+
+    def times(self, factor: float) -> "Usual":
+        """The same in another unit."""
+        return Usual(self.letter + float(np.log(factor)), self.word + float(np.log(factor)))
+
+
+def usual_gaps(runs: _Floats) -> Usual | None:
+    """runs as for `parted` -> what is usual in this line, in body heights; None where it is too short to tell."""
+    gaps = _gaps(runs)
+    inner = np.sort(np.log(np.maximum(gaps[gaps < _ALWAYS], _LEAST)))
+    if len(inner) < TELLING or _pitch(runs):
+        return None
+    parting = np.log(word_gap(gaps, runs[:, 1] - runs[:, 0]))
+    letters, words = inner[inner <= parting], inner[inner > parting]
+    if len(words) < 2 or len(letters) < len(words):
+        return None
+    return Usual(float(np.median(letters)), float(np.median(words)))
+
+
+def parted(runs: _Floats, usual: Usual | None = None) -> npt.NDArray[np.bool_]:
+    """runs (N, 2) of ink, left and right end in body heights, left to right -> where words part, (N - 1,).
+
+    usual: what is usual around the line, in its body heights, if that is known.
+    """
     pitch = _pitch(runs)
     if pitch:
         half = np.where(runs[:, 1] - runs[:, 0] < _ONE_LETTER * pitch, (runs[:, 1] - runs[:, 0]) / 2, pitch / 2)
         return np.asarray((runs[1:, 0] + half[1:]) - (runs[:-1, 1] - half[:-1]) > 1.5 * pitch, np.bool_)
-    gaps = np.maximum(runs[1:, 0] - np.maximum.accumulate(runs[:, 1])[:-1], 0)
-    return np.asarray(gaps > word_gap(gaps, runs[:, 1] - runs[:, 0]), np.bool_)
+    gaps = _gaps(runs)
+    return np.asarray(gaps > word_gap(gaps, runs[:, 1] - runs[:, 0], usual), np.bool_)
+
+
+def _gaps(runs: _Floats) -> _Floats:
+    return np.asarray(np.maximum(runs[1:, 0] - np.maximum.accumulate(runs[:, 1])[:-1], 0), np.float64)
 
 
 def _pitch(runs: _Floats) -> float:
@@ -98,15 +143,17 @@ def _pitch(runs: _Floats) -> float:
     return float(pitches[best]) if fixed else 0.0
 
 
-def word_gap(gaps: _Floats, widths: _Floats) -> float:
+def word_gap(gaps: _Floats, widths: _Floats, usual: Usual | None = None) -> float:
     """gaps (N,) between N + 1 runs of ink, widths (N + 1,) of the runs, in body heights -> the least gap of words.
 
-    Gaps beyond 2.5 always separate. A line without gaps has no words to separate: any answer fits.
+    usual: as for `parted`. Gaps beyond 2.5 always separate. A line without gaps has no words to separate: any answer
+    fits.
     """
     inner = np.sort(np.log(np.maximum(gaps[gaps < _ALWAYS], _LEAST)))
     if not len(inner):
         return _ALWAYS
-    likelihood, limit = _best_cut(inner, _PRINT)
+    usually = replace(_PRINT, letter=usual.letter, word=usual.word, word_line_spread=_NEAR) if usual else _PRINT
+    likelihood, limit = _best_cut(inner, usually)
     if len(inner) >= _ENOUGH_LETTERS and float(np.median(widths)) < _LETTER_WIDTH:
         spaced, wider = _best_cut(inner, _LETTER_SPACED)
         if spaced > likelihood:

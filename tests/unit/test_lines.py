@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
+from clip4str_doctr.benchmark.pages import matches
+from clip4str_doctr.benchmark.rendered_pages import photographed, render_page
 from clip4str_doctr.boxes import enclosing_boxes, in_order
 from clip4str_doctr.gaps import word_gap
 from clip4str_doctr.ink import strip_of
@@ -204,6 +206,42 @@ def test_a_single_speck_is_a_word_at_most() -> None:
 def test_figures_of_one_width_are_no_fixed_pitch(family: str) -> None:
     made = line("0901234567 - 0912345678", family=family, size=32, split="train")
     assert len(cut(made)) > 1
+
+
+def on_one_page(lines: list[Line]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """Lines one below the other -> the page, and their quads."""
+    width, below, quads = max(one.page.shape[1] for one in lines), 0, []
+    page = np.full((sum(one.page.shape[0] for one in lines), width, 3), 245, np.uint8)
+    for one in lines:
+        height, wide = one.page.shape[:2]
+        page[below : below + height, :wide] = one.page
+        quads.append(one.quad + (0, below))
+        below += height
+    return page, np.stack(quads)
+
+
+def test_short_lines_are_cut_as_the_long_ones_around_them() -> None:
+    """In a font of narrow spaces, photographed, "205 kg" by itself looks like one word."""
+    page = photographed(render_page(42, "table", 150), 42)
+    lines: dict[int, list[npt.NDArray[np.float64]]] = {}
+    for word in page.words:
+        lines.setdefault(word.line, []).append(word.quad)
+    boxes = np.array([enclosing_boxes(np.concatenate(words)[None])[0] for words in lines.values()])
+    left, top, right, bottom = (boxes + (-4, -4, 4, 4)).T
+    quads = np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(-1, 4, 2)
+    truth = enclosing_boxes(np.stack([word.quad for word in page.words]))
+
+    def found(words: list[npt.NDArray[np.float64]]) -> int:
+        return len(matches(truth, enclosing_boxes(np.concatenate(words))))
+
+    alone = [words_of_line(page.image, quad) for quad in quads]
+    assert found(words_of_lines(page.image, quads)) >= found(alone) + 5
+
+
+def test_a_letter_spaced_title_is_no_line_of_words_among_others() -> None:
+    long = [line(TEXT, size=24), line("độc lập tự do hạnh phúc muôn năm", size=24)]
+    page, quads = on_one_page([line("THÔNG BÁO", size=24, spaced=14), *long])
+    assert [len(words) for words in words_of_lines(page, quads)] == [2, 8, 8]
 
 
 def test_three_dots_belong_to_their_word() -> None:
