@@ -1,8 +1,8 @@
 """A line of text -> its words, by the gaps in its own ink.
 
 Every line is warped upright, its ink is found whatever its colours and its light are (`ink`), its gaps are measured
-between runs of ink and judged by the gaps of this line (`gaps`). Word boxes follow the ink and grow by `MARGIN`, or by
-half of it and to the height of the line's letters where their ink is lower.
+between runs of ink and judged by the gaps of this line and, if it is short, of the long ones around (`gaps`). Word boxes
+follow the ink and grow by `MARGIN`, or by half of it and to the height of the line's letters where their ink is lower.
 """
 
 from collections.abc import Sequence
@@ -59,39 +59,45 @@ def words_of_lines(page: Page, quads: Quads, margin: float = MARGIN, *, sideways
     turned = _standing_lines(quads) if sideways else np.zeros(len(quads), np.bool_)
     # Upside down or not is one: of 240 lines of two to nine words, 228 are cut right upright, 226 upside down.
     lying = np.where(turned[:, None, None], np.roll(quads, -1, axis=1), quads)
-    lines = [_line(page, quad) for quad in _levelled(lying)]
-    words = [
-        line.words(margin, usual) if isinstance(line, _Line) else line
-        for line, usual in zip(lines, _usual_around(lines), strict=True)
-    ]
+    words: list[Quads] = []
+    told: list[_Told] = []
+    short: dict[int, _Line] = {}
+    for number, quad in enumerate(_levelled(lying)):
+        line = _line(page, quad)
+        if not isinstance(line, _Line):
+            words.append(line)
+            continue
+        usual = usual_gaps(line.runs / line.body)
+        if usual is None and len(line.runs) <= TELLING:
+            # Those of all lines of a page would be many megabytes.
+            short[number] = line
+            words.append(np.zeros((0, 4, 2)))
+            continue
+        if usual is not None:
+            told.append(_Told(line.middle, line.body_on_page, usual.times(line.body_on_page)))
+        words.append(line.words(margin))
+    for number, line in short.items():
+        words[number] = line.words(margin, _usual_around(line, told))
     return [np.roll(found, 1, axis=1) if turn else found for found, turn in zip(words, turned, strict=True)]
 
 
-def _usual_around(lines: "Sequence[_Line | Quads]") -> list[Usual | None]:
-    """For every line what gaps are usual around it, in its own body heights; None for those that tell themselves, and
-    where no two lines of about its size do."""
-    measured = {number: line for number, line in enumerate(lines) if isinstance(line, _Line)}
-    bodies = {number: line.body_on_page for number, line in measured.items()}
-    middles = {number: line.strip.on_page(_middle_of(line)).mean(axis=(0, 1)) for number, line in measured.items()}
-    told = {}
-    for number, line in measured.items():
-        if (usual := usual_gaps(line.runs / line.body)) is not None:
-            told[number] = usual.times(bodies[number])
-    found: list[Usual | None] = [None] * len(lines)
-    for number, line in measured.items():
-        if number in told or len(line.runs) > TELLING:
-            continue
-        low, high = bodies[number] / _LIKE_SIZE, bodies[number] * _LIKE_SIZE
-        like = [other for other in told if low <= bodies[other] <= high]
-        like.sort(key=lambda other: float(np.linalg.norm(middles[other] - middles[number])))
-        if len(like) >= 2:
-            found[number] = Usual.of([told[other] for other in like[:_NEAREST]]).times(1 / bodies[number])
-    return found
+@dataclass(frozen=True)
+class _Told:
+    """What a long line tells of those around it. middle (2,), body, and the gaps' lengths in pixels of the page."""
+
+    middle: npt.NDArray[np.float64]
+    body: float
+    usual: Usual
 
 
-def _middle_of(line: "_Line") -> npt.NDArray[np.float64]:
-    height, width = line.labels.shape
-    return np.array([[[width / 2, height / 2]]], np.float64)
+def _usual_around(line: "_Line", told: Sequence[_Told]) -> Usual | None:
+    """What gaps are usual around a line, in its own body heights; None unless two lines of about its size tell."""
+    body = line.body_on_page
+    like = [one for one in told if body / _LIKE_SIZE <= one.body <= body * _LIKE_SIZE]
+    if len(like) < 2:
+        return None
+    like.sort(key=lambda one: float(np.linalg.norm(one.middle - line.middle)))
+    return Usual.of([one.usual for one in like[:_NEAREST]]).times(1 / body)
 
 
 def _standing_lines(quads: Quads) -> npt.NDArray[np.bool_]:
@@ -176,6 +182,12 @@ class _Line:
         middle = float(self.labels.shape[1] / 2)
         ends = self.strip.on_page(np.array([[[middle, 0.0], [middle, float(self.body)]]]))
         return float(np.linalg.norm(ends[0, 1] - ends[0, 0]))
+
+    @property
+    def middle(self) -> npt.NDArray[np.float64]:
+        """(2,): x and y on the page."""
+        height, width = self.labels.shape
+        return np.asarray(self.strip.on_page(np.array([[[width / 2, height / 2]]]))[0, 0], np.float64)
 
     def words(self, margin: float, usual: Usual | None = None) -> Quads:
         """The line's words; usual: gaps around it, in body heights."""
