@@ -1,8 +1,9 @@
 """A line of text -> its words, by the gaps in its own ink.
 
 Every line is warped upright, its ink is found whatever its colours and its light are (`ink`), its gaps are measured
-between runs of ink and judged by the gaps of this line and, if it is short, of the long ones around (`gaps`). Word boxes
-follow the ink and grow by `MARGIN`, or by half of it and to the height of the line's letters where their ink is lower.
+between runs of ink and judged by the gaps of this line and, if it is short, of the long ones around (`gaps`). Boxes of
+words follow the ink and grow by `MARGIN`, or by half of it and to the height of the line's letters where their ink is
+lower.
 """
 
 from collections.abc import Sequence
