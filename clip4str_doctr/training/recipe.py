@@ -1,7 +1,7 @@
 """The whole of a training run as one YAML file, read strictly into frozen dataclasses."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -199,9 +199,7 @@ def _check(recipe: Recipe) -> None:
         "words.augment": recipe.words.augment,
         "words.val_share": recipe.words.val_share,
     }
-    for name, share in shares.items():
-        if not 0.0 <= share <= 1.0:
-            raise ValueError(f"{name} must lie in 0..1, got {share}")
+    _check_each(shares, lambda share: 0.0 <= share <= 1.0, "lie in 0..1")
     counts = {
         "data.batch_size": recipe.data.batch_size,
         "data.pool_batches": recipe.data.pool_batches,
@@ -213,9 +211,7 @@ def _check(recipe: Recipe) -> None:
         "run.accumulate": recipe.run.accumulate,
         "words.val_words": recipe.words.val_words,
     }
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
+    _check_each(counts, lambda count: count >= 1, "be at least 1")
     _check_measures(recipe)
     if recipe.loss.permutations != 1 and (recipe.loss.permutations < 1 or recipe.loss.permutations % 2):
         raise ValueError(f"loss.permutations come in mirrored pairs, 1 or even, got {recipe.loss.permutations}")
@@ -242,6 +238,13 @@ def _check(recipe: Recipe) -> None:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
+def _check_each(values: Mapping[str, float], fits: Callable[[float], bool], must: str) -> None:
+    """NaN fits nothing."""
+    for name, value in values.items():
+        if not fits(value):
+            raise ValueError(f"{name} must {must}, got {value}")
+
+
 def _check_measures(recipe: Recipe) -> None:
     above_zero = {
         "optim.learning_rate": recipe.optim.learning_rate,
@@ -251,9 +254,7 @@ def _check_measures(recipe: Recipe) -> None:
     }
     if recipe.schedule.max_hours is not None:
         above_zero["schedule.max_hours"] = recipe.schedule.max_hours
-    for name, value in above_zero.items():
-        if not value > 0.0:
-            raise ValueError(f"{name} must be above 0, got {value}")
+    _check_each(above_zero, lambda value: value > 0.0, "be above 0")
     if recipe.optim.learning_rate == math.inf:
         raise ValueError("optim.learning_rate must be finite, got inf")
     from_zero = {
@@ -267,9 +268,7 @@ def _check_measures(recipe: Recipe) -> None:
         "loss.ctc_weight_end": recipe.loss.ctc_weight_end,
         "run.checkpoint_minutes": recipe.run.checkpoint_minutes,
     }
-    for name, value in from_zero.items():
-        if not value >= 0.0:
-            raise ValueError(f"{name} must be 0 or more, got {value}")
+    _check_each(from_zero, lambda value: value >= 0.0, "be 0 or more")
     if not all(0.0 <= beta < 1.0 for beta in recipe.optim.betas):
         raise ValueError(f"optim.betas must be 0 or more and less than 1, got {list(recipe.optim.betas)}")
 
