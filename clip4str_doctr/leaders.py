@@ -17,8 +17,8 @@ _DOT = 0.4
 _OFF_LINE = 0.15
 # "..." is a word's own; so many with no letter between them are not.
 _CHAIN = 5
-# Letters fill more of the height of the box that a detector puts around them.
-_NO_LETTER = 0.3
+# Letters fill more of the height of the box that a detector puts around them, even around several lines.
+_NO_LETTER = 0.2
 
 
 def _dots(parts: dict[int, _Box], bottom: int, body: int) -> set[int]:
