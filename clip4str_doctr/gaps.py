@@ -71,7 +71,6 @@ _ENOUGH_STEPS = 4
 _SINGLE_STEPS = 0.6
 _ONE_LETTER = 1.25
 
-
 # A line with so many gaps tells its own spacing, and that of shorter ones around it, as "205 kg" in a cell of a table:
 # the centre of their gaps between words is so near to that of the longer ones (logarithm). Of 11,580 words on 56
 # rendered pages 98.2 % are found so, 98.0 % without; of the boxes as many are words.
@@ -96,19 +95,6 @@ class Usual:
         return Usual(self.letter + float(np.log(factor)), self.word + float(np.log(factor)))
 
 
-def usual_gaps(runs: _Floats) -> Usual | None:
-    """runs as for `parted` -> what is usual in this line, in body heights; None where it is too short to tell."""
-    gaps = _gaps(runs)
-    inner = np.sort(np.log(np.maximum(gaps[gaps < _ALWAYS], _LEAST)))
-    if len(inner) < TELLING or _pitch(runs):
-        return None
-    parting = np.log(word_gap(gaps, runs[:, 1] - runs[:, 0]))
-    letters, words = inner[inner <= parting], inner[inner > parting]
-    if len(words) < 2 or len(letters) < len(words):
-        return None
-    return Usual(float(np.median(letters)), float(np.median(words)))
-
-
 def parted(runs: _Floats, usual: Usual | None = None) -> npt.NDArray[np.bool_]:
     """runs (N, 2) of ink, left and right end in body heights, left to right -> where words part, (N - 1,).
 
@@ -120,6 +106,20 @@ def parted(runs: _Floats, usual: Usual | None = None) -> npt.NDArray[np.bool_]:
         return np.asarray((runs[1:, 0] + half[1:]) - (runs[:-1, 1] - half[:-1]) > 1.5 * pitch, np.bool_)
     gaps = _gaps(runs)
     return np.asarray(gaps > word_gap(gaps, runs[:, 1] - runs[:, 0], usual), np.bool_)
+
+
+def usual_gaps(runs: _Floats, apart: npt.NDArray[np.bool_]) -> Usual | None:
+    """runs and where they are `parted` -> what is usual in the line, in body heights; None where that tells nothing of
+    others: it is too short, or of fixed pitch."""
+    gaps = _gaps(runs)
+    inner = gaps < _ALWAYS
+    if inner.sum() < TELLING or _pitch(runs):
+        return None
+    logs = np.log(np.maximum(gaps, _LEAST))
+    letters, words = logs[inner & ~apart], logs[inner & apart]
+    if len(words) < 2 or len(letters) < len(words):
+        return None
+    return Usual(float(np.median(letters)), float(np.median(words)))
 
 
 def _gaps(runs: _Floats) -> _Floats:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from clip4str_doctr.boxes import Page
 
-__all__ = ["LINE_HEIGHT", "PAD", "Strip", "ink_mask", "row_slope", "shear_of", "strip_of"]
+__all__ = ["LINE_HEIGHT", "PAD", "Box", "Strip", "ink_mask", "row_slope", "shear_of", "strip_of"]
 
 LINE_HEIGHT = 40
 # Marks over capitals stick out of tight boxes; with fewer rows they would be cut before they are looked at.
@@ -27,6 +27,7 @@ _INK_LEVEL = 0.42
 _NOISE_FACTOR = 4.0
 
 Mask = npt.NDArray[np.bool_]
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels of a strip
 _Floats = npt.NDArray[np.float32]
 
 

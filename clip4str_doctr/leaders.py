@@ -4,13 +4,11 @@ Detectors see the text and the first few dots behind it, so dots count as leader
 where they stand for themselves at an end of the line or next to one another.
 """
 
-from itertools import groupby
+from itertools import chain, groupby, pairwise, takewhile
 
-from clip4str_doctr.ink import LINE_HEIGHT
+from clip4str_doctr.ink import LINE_HEIGHT, Box
 
 __all__ = ["leading_words", "without_chains"]
-
-_Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 # In heights of the letters' body: full stops are no larger, and stand no farther from the line than this.
 _DOT = 0.4
@@ -21,7 +19,7 @@ _CHAIN = 5
 _NO_LETTER = 0.2
 
 
-def _dots(parts: dict[int, _Box], bottom: int, body: int) -> set[int]:
+def _dots(parts: dict[int, Box], bottom: int, body: int) -> set[int]:
     """Which parts are full stops: small, about as high as wide, on the line that letters stand on."""
     found = set()
     for number, (left, first, right, last) in parts.items():
@@ -31,7 +29,7 @@ def _dots(parts: dict[int, _Box], bottom: int, body: int) -> set[int]:
     return found
 
 
-def without_chains(parts: dict[int, _Box], bottom: int, body: int) -> dict[int, _Box]:
+def without_chains(parts: dict[int, Box], bottom: int, body: int) -> dict[int, Box]:
     """Components of a line's ink, less five and more full stops in a row; none where all of a line is small marks.
 
     parts: number of a component -> its box. bottom: the line that letters stand on; body: their height without marks.
@@ -46,21 +44,13 @@ def without_chains(parts: dict[int, _Box], bottom: int, body: int) -> dict[int, 
     return {number: box for number, box in parts.items() if number not in chained}
 
 
-def leading_words(word_of: dict[int, int], parts: dict[int, _Box], bottom: int, body: int) -> set[int]:
+def leading_words(word_of: dict[int, int], parts: dict[int, Box], bottom: int, body: int) -> set[int]:
     """Words of nothing but full stops, at an end of the line or beside another such word.
 
     word_of: number of a component -> number of its word, from 0 left to right; the rest as for `without_chains`.
     """
     dots = _dots(parts, bottom, body)
     words = sorted(set(word_of.values()))
-    dotted = {word: True for word in words}
-    for part, word in word_of.items():
-        dotted[word] = dotted[word] and part in dots
-    leaders = set()
-    for ends in (words, words[::-1]):
-        for word in ends:
-            if not dotted[word]:
-                break
-            leaders.add(word)
-    pairs = zip(words[:-1], words[1:], strict=True)
-    return leaders.union(*({left, right} for left, right in pairs if dotted[left] and dotted[right]))
+    lettered = {word for part, word in word_of.items() if part not in dots}
+    ends = (takewhile(lambda word: word not in lettered, order) for order in (words, reversed(words)))
+    return set(chain(*ends, *(pair for pair in pairwise(words) if lettered.isdisjoint(pair))))

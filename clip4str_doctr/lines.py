@@ -15,12 +15,10 @@ import numpy.typing as npt
 
 from clip4str_doctr.boxes import Page, Quads
 from clip4str_doctr.gaps import TELLING, Usual, parted, usual_gaps
-from clip4str_doctr.ink import LINE_HEIGHT, PAD, Mask, Strip, ink_mask, row_slope, shear_of, strip_of
+from clip4str_doctr.ink import LINE_HEIGHT, PAD, Box, Mask, Strip, ink_mask, row_slope, shear_of, strip_of
 from clip4str_doctr.leaders import leading_words, without_chains
 
 __all__ = ["MARGIN", "words_of_line", "words_of_lines"]
-
-_Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 # By how much a word's box grows beyond its ink on every side, in heights of the line's letters without marks.
 # Measured with clip4str_vn_tiny on 661 words of three clean rendered pages at 150 dpi: of all words, with a margin of
@@ -68,17 +66,17 @@ def words_of_lines(page: Page, quads: Quads, margin: float = MARGIN, *, sideways
         if not isinstance(line, _Line):
             words.append(line)
             continue
-        usual = usual_gaps(line.runs / line.body)
-        if usual is None and len(line.runs) <= TELLING:
+        if len(line.runs) <= TELLING:
             # Those of all lines of a page would be many megabytes.
             short[number] = line
             words.append(np.zeros((0, 4, 2)))
             continue
-        if usual is not None:
+        apart = parted(line.runs / line.body)
+        if (usual := usual_gaps(line.runs / line.body, apart)) is not None:
             told.append(_Told(line.middle, line.body_on_page, usual.times(line.body_on_page)))
-        words.append(line.words(margin))
+        words.append(line.words(apart, margin))
     for number, line in short.items():
-        words[number] = line.words(margin, _usual_around(line, told))
+        words[number] = line.words(parted(line.runs / line.body, _usual_around(line, told)), margin)
     return [np.roll(found, 1, axis=1) if turn else found for found, turn in zip(words, turned, strict=True)]
 
 
@@ -155,27 +153,24 @@ def words_of_line(page: Page, quad: npt.NDArray[np.float64], margin: float = MAR
     a pixel wide or high has no words, nor have dots that lead from one column to another.
     """
     line = _line(page, quad)
-    return line.words(margin) if isinstance(line, _Line) else line
+    return line.words(parted(line.runs / line.body), margin) if isinstance(line, _Line) else line
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A line's ink, taken apart. runs (N, 2): left and right end; top, bottom: of the letters without marks; all in
-    pixels of the strip, whose letters stood at `lean` before they were put upright."""
+    """A line's ink, taken apart. runs (N, 2): left and right end; top, bottom, body: of the letters without marks, and
+    their height; all in pixels of the strip, whose letters stood at `lean` before they were put upright."""
 
     strip: Strip
     page_hw: tuple[int, int]
     labels: npt.NDArray[np.int32]
-    parts: dict[int, _Box]
+    parts: dict[int, Box]
     runs: npt.NDArray[np.float64]
     run_of: dict[int, int]
     top: int
     bottom: int
+    body: int
     lean: float
-
-    @property
-    def body(self) -> int:
-        return max(self.bottom - self.top, LINE_HEIGHT // 5)
 
     @property
     def body_on_page(self) -> float:
@@ -190,9 +185,9 @@ class _Line:
         height, width = self.labels.shape
         return np.asarray(self.strip.on_page(np.array([[[width / 2, height / 2]]]))[0, 0], np.float64)
 
-    def words(self, margin: float, usual: Usual | None = None) -> Quads:
-        """The line's words; usual: gaps around it, in body heights."""
-        word_of_run = np.concatenate([[0], np.cumsum(parted(self.runs / self.body, usual))])
+    def words(self, apart: npt.NDArray[np.bool_], margin: float) -> Quads:
+        """The line's words; apart (N - 1,): which runs are words of their own."""
+        word_of_run = np.concatenate([[0], np.cumsum(apart)])
         word_of = {part: int(word_of_run[run]) for part, run in self.run_of.items()}
         leaders = leading_words(word_of, self.parts, self.bottom, self.body)
         word_of = {part: word for part, word in word_of.items() if word not in leaders}
@@ -230,7 +225,7 @@ def _line(page: Page, quad: npt.NDArray[np.float64]) -> _Line | Quads:
         return quad[None]
     parts = without_chains(parts, bottom, body)
     runs, run_of = _runs(labels, parts, top, bottom, body)
-    return _Line(strip, (page.shape[0], page.shape[1]), labels, parts, runs, run_of, top, bottom, lean)
+    return _Line(strip, (page.shape[0], page.shape[1]), labels, parts, runs, run_of, top, bottom, body, lean)
 
 
 def _follow(page: Page, strip: Strip, mask: Mask, slope: float) -> tuple[Strip, Mask]:
@@ -274,7 +269,7 @@ def _sheared(mask: Mask, lean: float) -> Mask:
     return np.asarray(cv2.warpAffine(mask.astype(np.uint8), move, (width, height), flags=cv2.INTER_NEAREST), np.bool_)
 
 
-def _components(mask: Mask, top: int, bottom: int, body: int) -> tuple[npt.NDArray[np.int32], dict[int, _Box]]:
+def _components(mask: Mask, top: int, bottom: int, body: int) -> tuple[npt.NDArray[np.int32], dict[int, Box]]:
     """Labels (H, W), and the box of every component that belongs to the line: no specks, no rules, no neighbours."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     height, width = mask.shape
@@ -298,7 +293,7 @@ def _components(mask: Mask, top: int, bottom: int, body: int) -> tuple[npt.NDArr
 
 
 def _runs(
-    labels: npt.NDArray[np.int32], parts: dict[int, _Box], top: int, bottom: int, body: int
+    labels: npt.NDArray[np.int32], parts: dict[int, Box], top: int, bottom: int, body: int
 ) -> tuple[npt.NDArray[np.float64], dict[int, int]]:
     """Components -> left and right end (N, 2) of the runs of ink without a gap, and the run of every component.
 
