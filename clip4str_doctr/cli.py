@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    # Pillow warns from half of its limit on, of pictures that are read all the same. Once for the whole process, not
+    # around each picture: `catch_warnings` in several threads would leave its filters behind.
+    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
     args = _parser().parse_args(argv)
     try:
         status: int = args.run(args)

@@ -4,7 +4,6 @@ The model's preprocessing does none of this: its reference ignores EXIF orientat
 """
 
 import re
-import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +68,8 @@ def open_image(path: Path | BinaryIO, frame: int = 0) -> npt.NDArray[np.uint8]:
     EXIF orientation is applied, transparency is put on white, 16-bit values are scaled to 8 bits, of several frames
     one is taken, colour profiles are ignored. Grey levels of a TIFF in signed or 32-bit integers or in floats declare
     no white: it is taken to be the first of 1, 255 and 65535 that none exceeds. Pillow's limit for decompression bombs,
-    twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million pixels), is the limit here too; everything below is read.
+    twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million pixels), is the limit here too; everything below is read, from half
+    of it on with Pillow's DecompressionBombWarning.
     Raises UnreadableImageError.
     """
     with _readable(), Image.open(path) as image:
@@ -92,10 +92,7 @@ def count_frames(path: Path) -> int:
 def _readable() -> Iterator[None]:
     """Whatever goes wrong while an image is read becomes UnreadableImageError."""
     try:
-        with warnings.catch_warnings():
-            # Between once and twice its limit Pillow warns and goes on; so do we, without the warning.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            yield
+        yield
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"too large, scale it down first: {error}") from error
     except MemoryError as error:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clip4str_doctr.config import ModelConfig
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
+from clip4str_doctr.training.export import export
 from clip4str_doctr.training.losses import BranchLosses, plm_loss
 from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.recipe import LossRecipe
@@ -67,8 +68,6 @@ class Clip4strPupil(Pupil):
         return score(model, crops, labels)
 
     def export(self, checkpoint: Path, folder: Path) -> None:
-        from clip4str_doctr.training.export import export
-
         export(checkpoint, folder)
 
 

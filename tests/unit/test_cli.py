@@ -76,6 +76,15 @@ def test_weights_by_path(read: Any, folder: Path, expected: Any, micro_folder: P
     assert capsys.readouterr().out == f"2.png: {expected['2.png'][0]}\n"
 
 
+def test_a_large_picture_is_read_without_a_warning(
+    read: Any, folder: Path, expected: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Image.open(folder / "2.png") as picture:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", picture.width * picture.height - 1)
+    assert read(folder / "2.png") == 0
+    assert capsys.readouterr() == (f"2.png: {expected['2.png'][0]}\n", "")
+
+
 def test_names_that_stand_twice_are_told_apart(read: Any, folder: Path, capsys: Any) -> None:
     other = folder / "other"
     other.mkdir()
