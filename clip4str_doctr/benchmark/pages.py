@@ -48,6 +48,8 @@ KINDS = (
     "photographed table 150 dpi",
     "receipt 200 dpi",
     "photographed receipt 200 dpi",
+    "letter 150 dpi",
+    "photographed letter 150 dpi",
 )
 _IOU = 0.5
 
