@@ -1,6 +1,5 @@
 """Page pictures -> docTR pages, with docTR's own predictor and document builder."""
 
-import inspect
 import logging
 import unicodedata
 from typing import Any, Literal
@@ -9,11 +8,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from doctr.io.elements import Block, Document, Line, Page
-from doctr.models.builder import DocumentBuilder
 from doctr.models.predictor import OCRPredictor
 from torch import nn
 
-from clip4str_doctr.pages.rows import LevelBuilder, RowBuilder
+from clip4str_doctr.pages.columns import ColumnBuilder
+from clip4str_doctr.pages.rows import RowBuilder
 from clip4str_doctr.plugin import recognition_predictor_of
 
 logger = logging.getLogger(__name__)
@@ -47,22 +46,19 @@ READ_ERRORS = (OSError, RuntimeError, ValueError, MemoryError, cv2.error)
 def page_predictor(
     model: nn.Module, detector: nn.Module, *, batch_size: int = 32, layout: Literal["blocks", "rows"] = "blocks"
 ) -> OCRPredictor:
-    """docTR's predictor for straight pages, which builds lines, blocks and, from docTR 1.1 on, a reading order.
+    """docTR's predictor for straight pages, which may lie somewhat askew; what it builds stands in reading order.
 
     model: a recogniser of ours or of the entry point group. detector: what `detection.detector` gives, or another
-    detection predictor of docTR. batch_size: words at once. layout: "rows" makes one line of all words side by side
-    (see `rows.RowBuilder`); for "blocks" a page that lies askew is seen as if it lay level. Raises ValueError for
-    another layout.
+    detection predictor of docTR. batch_size: words at once. layout: "blocks" reads column by column, with one block for
+    each paragraph (see `columns.ColumnBuilder`), "rows" makes one line of all words side by side (`rows.RowBuilder`).
+    Raises ValueError for another layout.
     """
     if layout not in ("blocks", "rows"):
         raise ValueError(f'layout must be "blocks" or "rows", got {layout!r}')
-    options: dict[str, Any] = {"resolve_lines": True, "resolve_blocks": True}
-    if "keep_reading_order" in inspect.signature(DocumentBuilder).parameters:
-        options["keep_reading_order"] = True
     # docTR's predictor calls its detector and asks for no class.
     finder: Any = detector
-    predictor = OCRPredictor(finder, recognition_predictor_of(model, batch_size=batch_size), **options)
-    predictor.doc_builder = RowBuilder() if layout == "rows" else LevelBuilder(**options)
+    predictor = OCRPredictor(finder, recognition_predictor_of(model, batch_size=batch_size))
+    predictor.doc_builder = RowBuilder() if layout == "rows" else ColumnBuilder()
     return predictor
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from doctr.io.elements import Block, Document, Line
 from doctr.models.builder import DocumentBuilder
 
-__all__ = ["LevelBuilder", "RowBuilder", "levelled", "rows_of"]
+__all__ = ["RowBuilder", "group_rows", "level_rows", "rows_of", "word_boxes"]
 
 Values = npt.NDArray[np.float64]
 Boxes = Values  # (N, 4): xmin, ymin, xmax, ymax in pixels
@@ -29,8 +29,6 @@ _ROUNDS = 5
 # What is so many times as high as most words.
 _TALL = 1.8
 _AT_ONCE = 512
-# Askew by less than so many of its words' heights a page is left as it is: docTR's builder bears that.
-_LEVEL = 0.25
 
 
 class RowBuilder(DocumentBuilder):
@@ -45,59 +43,18 @@ class RowBuilder(DocumentBuilder):
     def __call__(self, *args: Any, **options: Any) -> Document:
         document = super().__call__(*args, **options)
         for page in document.pages:
-            words = [word for block in page.blocks for line in block.lines for word in line.words]
-            height, width = page.dimensions
-            corners = [np.asarray(word.geometry, np.float64) * (width, height) for word in words]
-            boxes = np.array([[*points.min(0), *points.max(0)] for points in corners]).reshape(-1, 4)
+            words, boxes = word_boxes(page)
             lines = [Line([words[number] for number in row]) for row in rows_of(boxes)]
             page.blocks = [Block(lines)] if lines else []
         return document
 
 
-class LevelBuilder(DocumentBuilder):
-    """docTR's builder, shown the words' boxes as if the page lay level; the words keep the boxes they have.
-
-    It looks for lines and columns along the page's sides: of two columns that lie askew by two degrees it reads line
-    by line across both.
-    """
-
-    def __call__(self, pages: list[Any], boxes: list[Any], *args: Any, **options: Any) -> Document:
-        shown, found = [], []
-        for page, own in zip(pages, boxes, strict=True):
-            height, width = page.shape[:2]
-            level = np.array(own)
-            if level.ndim == 2 and len(level):
-                scale = np.array([width, height, width, height])
-                level[:, :4] = levelled(level[:, :4] * scale) / scale
-            shown.append(level)
-            found.append((level, own))
-        document = super().__call__(pages, shown, *args, **options)
-        for page, (level, own) in zip(document.pages, found, strict=True):
-            if not np.array_equal(level, own):
-                _put_back(page, level, own)
-        return document
-
-
-def _put_back(page: Any, level: Values, own: Values) -> None:
-    """Give words that were built with the boxes `level` the boxes `own`, and lines and blocks what encloses these."""
-    boxes: dict[tuple[float, ...], list[Values]] = {}
-    for shown, true in zip(level[:, :4].tolist(), own[:, :4], strict=True):
-        boxes.setdefault(tuple(shown), []).append(true)
-    for block in page.blocks:
-        for line in block.lines:
-            for word in line.words:
-                left, top, right, bottom = boxes[tuple(np.ravel(word.geometry).tolist())].pop().tolist()
-                word.geometry = (left, top), (right, bottom)
-    page.blocks = [Block([Line(line.words) for line in block.lines], block.artefacts) for block in page.blocks]
-
-
-def levelled(boxes: Boxes) -> Boxes:
-    """boxes (N, 4) of words in pixels -> the same, moved up or down as if the page lay level, as it mostly does."""
-    if not len(boxes):
-        return boxes
-    level, _ = _level_rows(boxes)
-    askew = float(np.ptp(level[:, 1] - boxes[:, 1])) > _LEVEL * float(np.median(boxes[:, 3] - boxes[:, 1]))
-    return level if askew else boxes
+def word_boxes(page: Any) -> tuple[list[Any], Boxes]:
+    """A page of docTR -> its words, and what encloses each: (N, 4) in pixels."""
+    words = [word for block in page.blocks for line in block.lines for word in line.words]
+    height, width = page.dimensions
+    corners = [np.asarray(word.geometry, np.float64) * (width, height) for word in words]
+    return words, np.array([[*points.min(0), *points.max(0)] for points in corners]).reshape(-1, 4)
 
 
 def rows_of(boxes: Boxes) -> list[list[int]]:
@@ -107,32 +64,32 @@ def rows_of(boxes: Boxes) -> list[list[int]]:
     """
     if not len(boxes):
         return []
-    level, rows = _level_rows(boxes)
+    level, rows = level_rows(boxes)
     return sorted(rows, key=lambda row: float(np.median(level[row][:, [1, 3]].mean(axis=1))))
 
 
-def _level_rows(boxes: Boxes) -> tuple[Boxes, list[list[int]]]:
+def level_rows(boxes: Boxes) -> tuple[Boxes, list[list[int]]]:
     """One box or more -> the boxes as on a level page, and their rows in no order."""
     rows = _phrases(boxes)
     level = boxes
     # Phrases are short and tell the slope roughly only; the rows that are found by it are as wide as the page.
     for _ in range(2):
         level = _levelled(boxes, rows)
-        rows = _grouped(level)
+        rows = group_rows(level, np.arange(len(level)))
     return level, rows
 
 
-def _grouped(level: Boxes) -> list[list[int]]:
-    """Boxes of words on a level page -> rows.
+def group_rows(level: Boxes, some: npt.NDArray[np.intp]) -> list[list[int]]:
+    """Boxes of words on a level page -> rows of some of them, each from left to right, in no order.
 
     What is much higher than most words, a logo or a heading, may stand beside several rows: it makes rows of its own
     kind, each of which then goes to the row beside its middle, if there is one.
     """
-    heights = level[:, 3] - level[:, 1]
+    heights = level[some, 3] - level[some, 1]
     tall = heights > _TALL * np.median(heights)
-    rows = _chained(level, np.flatnonzero(~tall))
+    rows = _chained(level, some[~tall])
     bands = [np.median(level[row][:, [1, 3]], axis=0) for row in rows]
-    for high in _chained(level, np.flatnonzero(tall)):
+    for high in _chained(level, some[tall]):
         middle = float(np.median(level[high][:, [1, 3]].mean(axis=1)))
         beside = [row for row, (top, bottom) in zip(rows, bands, strict=False) if top <= middle <= bottom]
         if beside:

@@ -1,6 +1,5 @@
-"""Pages whose words are known beforehand, built by docTR's own builder, and a detector that finds dark patches."""
+"""Pages whose words are known beforehand, built as `page` does, and a detector that finds dark patches."""
 
-import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from doctr.models.builder import DocumentBuilder
 from PIL import Image, ImageDraw
+
+from clip4str_doctr.boxes import enclosing_boxes
+from clip4str_doctr.pages.columns import ColumnBuilder
 
 LETTER, HEIGHT, GAP, LEADING = 12, 24, 10, 40
 Box = tuple[int, int, int, int]
@@ -34,15 +36,10 @@ def built_page(
     confidence: float = 0.8,
     builder: DocumentBuilder | None = None,
 ) -> Any:
-    """What docTR makes of these words, or another builder does: one page of a document."""
+    """What a builder makes of these words: one page of a document."""
     height, width = page_hw
     boxes = np.array([box for _, box in placed], np.float64).reshape(-1, 4) / (width, height, width, height)
-    if builder is None:
-        # As `page_predictor` has it: docTR 1.0 knows no order.
-        ordered = "keep_reading_order" in inspect.signature(DocumentBuilder).parameters
-        order = {"keep_reading_order": True} if ordered else {}
-        builder = DocumentBuilder(resolve_lines=True, resolve_blocks=True, **order)
-    document = builder(
+    document = (builder or ColumnBuilder())(
         [np.full((*page_hw, 3), 255, np.uint8)],
         [boxes],
         [np.ones(len(placed))],
@@ -51,6 +48,13 @@ def built_page(
         [[{"value": 0, "confidence": None} for _ in placed]],
     )
     return document.pages[0]
+
+
+def turned(boxes: npt.NDArray[np.float64], degrees: float, page_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """boxes (N, 4) in pixels -> what encloses them on a page that lies askew."""
+    quads = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    turn = np.vstack([cv2.getRotationMatrix2D((page_hw[1] / 2, page_hw[0] / 2), degrees, 1), [0, 0, 1]])
+    return enclosing_boxes(cv2.perspectiveTransform(quads, turn))
 
 
 def pdf_form(path: Path, value: str) -> None:

@@ -19,8 +19,8 @@ from clip4str_doctr.pages.reading import document_of, read_page, words_of
 HW = (600, 800)
 LEFT = [["Cộng", "hòa", "xã"], ["hội", "chủ", "nghĩa"], ["Việt", "Nam"]]
 RIGHT = [["Độc", "lập", "-"], ["Tự", "do", "-"], ["Hạnh", "phúc"]]
-# docTR 1.0 has no reading order: it takes the lines of both columns by turns. Nor can it read its own export.
-needs_order = pytest.mark.skipif(not hasattr(Document, "export_as_markdown"), reason="docTR 1.1 brought this")
+# docTR 1.0 cannot read its own export.
+needs_from_dict = pytest.mark.skipif(not hasattr(Document, "export_as_markdown"), reason="docTR 1.1 brought this")
 XHTML = "{http://www.w3.org/1999/xhtml}"
 
 
@@ -33,7 +33,6 @@ def words(lines: list[list[str]]) -> list[str]:
     return [word for line in lines for word in line]
 
 
-@needs_order
 def test_lines_have_spaces_and_columns_come_one_after_the_other(columns: Document) -> None:
     lines = [line for line in as_text(columns).splitlines() if line]
     assert lines == [" ".join(line) for line in LEFT + RIGHT]
@@ -73,7 +72,7 @@ def test_pages_are_parted() -> None:
     assert as_markdown(document) == "một\n\n---\n\nhai\n"
 
 
-@needs_order
+@needs_from_dict
 def test_json_is_what_doctr_takes_back(columns: Document) -> None:
     text = as_json(columns)
     assert "nghĩa" in text

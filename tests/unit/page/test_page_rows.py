@@ -1,24 +1,20 @@
 """Rows across the page: receipts and tables, on pages that lie askew or are seen at an angle."""
 
-import inspect
 import json
 import re
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from doctr.models.builder import DocumentBuilder
-from fake_pages import built_page, places
+from fake_pages import built_page, places, turned
 
 from clip4str_doctr.benchmark.rendered_pages import RenderedPage, photographed, render_page
 from clip4str_doctr.boxes import enclosing_boxes
 from clip4str_doctr.pages.outputs import as_hocr, as_json, as_markdown, as_text
-from clip4str_doctr.pages.reading import document_of, page_predictor, words_of
-from clip4str_doctr.pages.rows import LevelBuilder, RowBuilder, rows_of
+from clip4str_doctr.pages.reading import document_of, page_predictor
+from clip4str_doctr.pages.rows import RowBuilder, rows_of
 
 HW = (900, 600)
-ORDER = {"keep_reading_order": True} if "keep_reading_order" in inspect.signature(DocumentBuilder).parameters else {}
 
 
 def boxes_of(page: RenderedPage) -> npt.NDArray[np.float64]:
@@ -46,17 +42,11 @@ def receipt(seed: int) -> tuple[npt.NDArray[np.float64], list[list[int]]]:
     return np.array(boxes), rows
 
 
-def turned(boxes: npt.NDArray[np.float64], degrees: float) -> npt.NDArray[np.float64]:
-    quads = boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
-    turn = np.vstack([cv2.getRotationMatrix2D((300, 450), degrees, 1), [0, 0, 1]])
-    return enclosing_boxes(cv2.perspectiveTransform(quads, turn))
-
-
 @pytest.mark.parametrize("degrees", [-4, -2, 0, 1, 3])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_receipt_that_lies_askew(seed: int, degrees: float) -> None:
     boxes, rows = receipt(seed)
-    assert rows_of(turned(boxes, degrees)) == rows
+    assert rows_of(turned(boxes, degrees, HW)) == rows
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -99,31 +89,6 @@ def test_every_output_keeps_the_rows() -> None:
     (block,) = json.loads(as_json(document))["pages"][0]["blocks"]
     assert [" ".join(word["value"] for word in line["words"]) for line in block["lines"]] == expected
     assert re.findall(">([^<>\n]+)</span>", as_hocr(document)) == " ".join(expected).split()
-
-
-@pytest.mark.parametrize("degrees", [-2.5, 0, 0.3, 2.5])
-@pytest.mark.skipif(not ORDER, reason="docTR 1.0 has no reading order")
-def test_columns_that_lie_askew(degrees: float) -> None:
-    """Each column is read to its end, and every word keeps its own box."""
-    random = np.random.default_rng(5)
-    boxes, texts = [], []
-    for column, left in enumerate((30.0, 330.0)):
-        for row in range(24):
-            x = left
-            while x < left + 200:
-                width = float(random.uniform(25, 60))
-                boxes.append((x, 40.0 + 24 * row, x + width, 54.0 + 24 * row))
-                texts.append(f"{column}.{row}.{x:.0f}")
-                x += width + 6
-    askew = turned(np.array(boxes), degrees)
-    builder = LevelBuilder(resolve_lines=True, resolve_blocks=True, **ORDER)
-    page = built_page([(text, tuple(box)) for text, box in zip(texts, askew, strict=True)], HW, builder=builder)
-    assert [word.value for word in words_of(page)] == texts
-    seen = {word.value: np.ravel(word.geometry) * (HW[1], HW[0], HW[1], HW[0]) for word in words_of(page)}
-    assert all(np.allclose(seen[text], box, atol=1e-3) for text, box in zip(texts, askew, strict=True))
-    for block in page.blocks:
-        inner = np.array([np.ravel(line.geometry) for line in block.lines])
-        assert np.allclose(np.ravel(block.geometry), [*inner[:, :2].min(0), *inner[:, 2:].max(0)])
 
 
 def test_another_layout_is_refused() -> None:
