@@ -3,9 +3,9 @@
 `python -m clip4str_doctr.benchmark.pages [--seeds N] [--first-seed S] [--detectors rapidocr tesseract] [-o FILE]`
 writes JSON: a row per kind of page and reader, and the protocol. A word counts as found if a box of one's own has an
 IoU of 0.5 or more with its ink, both as straight boxes; as read, if besides the text there is the same, case and
-punctuation included. The CER is of the whole page's text, spaces and line breaks alike, in the order in which it was
-read: a wrong order of lines costs more than most wrong letters do. So a second one is of the same words put into rows
-across the page, as `page --layout rows` does.
+punctuation included. The CER is of the whole page's text, spaces and line breaks alike, in the order of `page` (or
+Tesseract's own): a wrong order of lines costs more than most wrong letters do. So a second one is of the same words
+put into rows across the page, as `page --layout rows` does.
 """
 
 import argparse
@@ -34,6 +34,9 @@ from clip4str_doctr.detection import detector
 from clip4str_doctr.finders import TesseractWords
 from clip4str_doctr.lines import MARGIN
 from clip4str_doctr.lookup import find_weights
+from clip4str_doctr.pages.columns import ColumnBuilder
+from clip4str_doctr.pages.outputs import as_text
+from clip4str_doctr.pages.reading import document_of
 from clip4str_doctr.pages.rows import rows_of
 
 __all__ = ["KINDS", "PageReading", "measure", "pages_of", "scene_pages", "score_pages"]
@@ -78,7 +81,7 @@ class _Reads(torch.nn.Module):
 
 
 class Reader:
-    """docTR's predictor with one of our detectors and a recogniser, timed by step.
+    """docTR's predictor with one of our detectors and a recogniser, in the order of `page`, timed by step.
 
     arch: an architecture of docTR's zoo or weights of ours, read by the predictor that docTR makes for them, which may
     cut wide crops; or the name of another recogniser, as `recognisers.recogniser` takes it, which reads them whole.
@@ -100,6 +103,7 @@ class Reader:
             self.model, self.facts = one.name, dict(one.facts)
         self.name = f"{name} + {self.model}"
         self._predictor = OCRPredictor(found, reads)
+        self._predictor.doc_builder = ColumnBuilder()
         self._seconds: dict[str, float] = {}
         self._time("detection", self._predictor.det_predictor)
         self._time("recognition", self._predictor.reco_predictor)
@@ -121,9 +125,8 @@ class Reader:
         height, width = image.shape[:2]
         corners = np.array([word.geometry for word in words], np.float64).reshape(-1, 4)
         seconds = {**self._seconds, "rest": whole - sum(self._seconds.values())}
-        return PageReading(
-            corners * (width, height, width, height), [word.value for word in words], page.render(), seconds
-        )
+        texts, text = [word.value for word in words], as_text(document_of([page]))
+        return PageReading(corners * (width, height, width, height), texts, text, seconds)
 
 
 class TesseractReader:

@@ -1,7 +1,8 @@
 """Words -> columns, paragraphs and lines, in the order in which a page is read.
 
 docTR's own order (since 1.1; 1.0 has none) takes a page for columns only where they fill it: of a letter it reads the
-sender at the left and the motto beside him by turns, line by line, and the same of those who sign it.
+sender at the left and the motto beside him by turns, line by line, and the same of those who sign it. Of a table it
+reads one column after the other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,25 +21,26 @@ __all__ = ["ColumnBuilder", "columns_of"]
 Values = npt.NDArray[np.float64]
 Boxes = Values  # (N, 4): xmin, ymin, xmax, ymax in pixels
 
-# All in heights of the page's usual word, if not said otherwise.
-_ROWS = 2  # columns have so many rows side by side,
-_GUTTER = 1.0  # are so far apart,
-_GUTTER_OF_GAPS = 3.0  # and so many of the usual gaps between words
-_NARROW = 2.5  # what stands in front of its lines is no column: "1.", "a)", "-"
-_BESIDE = 4.0  # rows of two columns go on below a white band of so much,
-_BELOW = 1.5  # a row of one of them below so much
-_APART = 0.4  # more than from the line above or to the line below: a paragraph ends,
-_SIZE = 1.5  # or where a line is so many times as high as its neighbour,
-_INDENT = 0.8, 6.0  # or the next is set in by so much,
-_SHORT, _FULL, _FEW = 0.25, 0.1, 3  # or a line leaves free so much of a column of more lines, most of which are full
-_DASH = 0.5  # lower than so much is a dash, or a dot
+# Lengths are in heights of the page's usual word.
+# Columns: rows side by side, with a gutter between them of so much and of so many usual gaps between words.
+_ROWS = 2
+_GUTTER, _GUTTER_OF_GAPS = 1.0, 3.0
+_SPACE = 2.0  # what is wider is no gap between words
+_SURE = 3.0  # the fewer rows, the wider must the gutter be: so many gutters in all rows together
+_NARROW = 2.5  # what stands before the items of a list is no column: "1.", "a)", "-"
+_TABULAR = 0.6  # of the rows of a table are figures, or stand beside labels
+# Below a white band of so much columns go on with rows of both, and of one of them.
+_BESIDE, _BELOW = 4.0, 1.5
+# Where a paragraph ends: below it is so much more space than above, or than below the next line;
+_APART = 0.4
+_SIZE = 1.5  # the next line is so many times as high or as low;
+_INDENT = 0.8, 6.0  # it is set in by so much;
+_SHORT, _FULL, _FEW = 0.25, 0.1, 3  # this one leaves more of the column free than most of its lines, if it has more
+_DASH = 0.5  # what is lower is a dash or a dot
 
 
 class ColumnBuilder(DocumentBuilder):
-    """docTR's builder, but columns are found wherever two rows or more stand side by side, one block a paragraph.
-
-    Pages may lie askew; the words keep their boxes.
-    """
+    """docTR's builder, but with the columns that `columns_of` finds, one block a paragraph; words keep their boxes."""
 
     def __init__(self) -> None:
         super().__init__(resolve_lines=True, resolve_blocks=False)
@@ -47,18 +49,20 @@ class ColumnBuilder(DocumentBuilder):
         document = super().__call__(*args, **options)
         for page in document.pages:
             words, boxes = word_boxes(page)
-            page.blocks = [
-                Block([Line([words[number] for number in line]) for line in lines]) for lines in columns_of(boxes)
-            ]
+            paragraphs = columns_of(boxes, [word.value for word in words])
+            page.blocks = [Block([Line([words[number] for number in line]) for line in lines]) for lines in paragraphs]
         return document
 
 
-def columns_of(boxes: Boxes) -> list[list[list[int]]]:
-    """boxes (N, 4) of words in pixels -> paragraphs in reading order, each a list of lines, each of words' numbers."""
+def columns_of(boxes: Boxes, texts: Sequence[str]) -> list[list[list[int]]]:
+    """boxes (N, 4) of words in pixels, and the words -> paragraphs in reading order: lists of lines of words' numbers.
+
+    What stands beside "Labels:" or is but figures is no column: the rows of such a form or list are read across.
+    """
     if not len(boxes):
         return []
     level, _ = level_rows(boxes)
-    page = _Page(level, float(np.median(level[:, 3] - level[:, 1])))
+    page = _Page(level, texts)
     return [paragraph for column in page.columns(np.arange(len(boxes))) for paragraph in page.paragraphs(column)]
 
 
@@ -71,6 +75,11 @@ class _Cut:
     left: float
     right: float
     beside: int  # rows of the column that has fewer, beside those of the other
+    tabular: bool
+
+    @property
+    def rows(self) -> int:
+        return self.last - self.first + 1
 
     @property
     def worth(self) -> tuple[int, float]:
@@ -78,12 +87,14 @@ class _Cut:
 
 
 class _Page:
-    """level: boxes (N, 4) of a level page; height: of its usual word."""
+    """level: boxes (N, 4) of a level page; texts: its words."""
 
-    def __init__(self, level: Boxes, height: float) -> None:
-        self.level, self.height = level, max(height, 1e-6)
+    def __init__(self, level: Boxes, texts: Sequence[str]) -> None:
+        self.level, self.height = level, max(float(np.median(level[:, 3] - level[:, 1])), 1e-6)
+        self.figures = np.array([any(map(str.isdigit, text)) for text in texts])
+        self.labels = np.array([text.endswith(":") for text in texts])
         gaps = [gap for row in group_rows(level, np.arange(len(level))) for gap in self._gaps(row)]
-        usual = float(np.median([gap for gap in gaps if 0 < gap < self.height] or [0.0]))
+        usual = float(np.median([gap for gap in gaps if 0 < gap < _SPACE * self.height] or [0.0]))
         self.gutter = max(_GUTTER * self.height, _GUTTER_OF_GAPS * usual)
 
     def _gaps(self, row: Sequence[int]) -> Values:
@@ -103,8 +114,11 @@ class _Page:
         if not len(numbers):
             return
         rows = self.rows(numbers)
-        cut = max(self._cuts(rows), key=lambda cut: cut.worth, default=None)
-        if cut is None or cut.beside < _ROWS:
+        cuts = self._cuts(rows)
+        across = {row for cut in cuts if cut.tabular for row in range(cut.first, cut.last + 1)}
+        cuts = [cut for cut in cuts if len(across.intersection(range(cut.first, cut.last + 1))) * 2 <= cut.rows]
+        cut = max(cuts, key=lambda cut: cut.worth, default=None)
+        if cut is None:
             yield rows
             return
         inside = np.array([number for row in rows[cut.first : cut.last + 1] for number in row])
@@ -123,7 +137,9 @@ class _Page:
                 left, right = float(rights[at]), float(self.level[row[at + 1], 0])
                 if not any(cut.first <= seed <= cut.last and left <= cut.left < cut.right <= right for cut in cuts):
                     cuts.append(self._grown(rows, seed, left, right))
-        return cuts
+        return [
+            cut for cut in cuts if cut.beside >= _ROWS and cut.beside * (cut.right - cut.left) >= _SURE * self.gutter
+        ]
 
     def _grown(self, rows: list[list[int]], seed: int, left: float, right: float) -> _Cut:
         """The gap of one row, followed down and up as far as it goes."""
@@ -141,7 +157,7 @@ class _Page:
                 first, last = min(first, number), max(last, number)
                 top, bottom = min(top, above), max(bottom, below)
                 number += step
-        return _Cut(first, last, left, right, self._beside(rows[first : last + 1], left))
+        return _Cut(first, last, left, right, *self._beside(rows[first : last + 1], left))
 
     def _narrowed(self, row: list[int], left: float, right: float) -> tuple[float, float, bool] | None:
         """What the row leaves of a gutter, and whether it has words on both sides; None if it crosses it."""
@@ -152,21 +168,33 @@ class _Page:
         right = min([right, *rights[:, 0].tolist()])
         return (left, right, bool(len(lefts) and len(rights))) if right - left >= self.gutter else None
 
-    def _beside(self, rows: list[list[int]], left: float) -> int:
-        """How many rows stand side by side, of the column that has fewer; 0 if one is too narrow for a column."""
-        sides: list[list[Values]] = [[], []]
-        for row in rows:
-            at_left = self.level[row, 2] <= left
-            for side, own in zip(sides, (at_left, ~at_left), strict=True):
-                if own.any():
-                    boxes = self.level[row][own]
-                    side.append(np.array([boxes[:, 0].min(), *np.median(boxes[:, [1, 3]], axis=0), boxes[:, 2].max()]))
-        one, other = (np.array(side).reshape(-1, 4) for side in sides)
-        if not len(one) or not len(other):
-            return 0
-        if min(float(np.median(side[:, 3] - side[:, 0])) for side in (one, other)) < _NARROW * self.height:
-            return 0
-        return min(_within(one, other), _within(other, one))
+    def _beside(self, rows: list[list[int]], left: float) -> tuple[int, bool]:
+        """How many rows stand side by side, of the column that has fewer, and whether as in a form or a table.
+
+        0 if one is too narrow for a column.
+        """
+        parts = [
+            [[number for number in row if (self.level[number, 2] <= left) == side] for row in rows]
+            for side in (True, False)
+        ]
+        one, other = ([part for part in side if part] for side in parts)
+        if not one or not other or min(map(self._width, (one, other))) < _NARROW * self.height:
+            return 0, False
+        labelled = [bool(self.labels[row[-1]]) for row, value in zip(*parts, strict=True) if row and value]
+        tabular = sum(labelled) > _TABULAR * len(labelled) or any(
+            np.mean([self.figures[row].mean() >= 0.5 for row in side]) >= _TABULAR for side in (one, other)
+        )
+        return min(self._within(one, other), self._within(other, one)), bool(tabular)
+
+    def _width(self, rows: list[list[int]]) -> float:
+        """Of most of the rows."""
+        return float(np.median([np.ptp(self.level[row][:, [0, 2]]) for row in rows]))
+
+    def _within(self, ones: list[list[int]], others: list[list[int]]) -> int:
+        """How many of the rows `ones` lie no higher and no lower than the rows `others`."""
+        middles = np.array([self._band(row).mean() for row in ones])
+        tops, bottoms = np.array([self._band(row) for row in others]).T
+        return int(np.sum((middles >= tops.min()) & (middles <= bottoms.max())))
 
     def paragraphs(self, rows: list[list[int]]) -> Iterator[list[list[int]]]:
         """The rows of a column -> paragraphs."""
@@ -198,12 +226,8 @@ class _Page:
         centred = abs(np.diff(lefts + rights)) / 2 < _INDENT[0] * self.height
         indented = (indents >= _INDENT[0]) & (indents <= _INDENT[1]) & ~centred
         indented &= lefts[:-1] - left < _INDENT[0] * self.height
+        # Rows of a table are set in for other reasons.
+        indented &= ~np.array([np.any(self._gaps(row) >= self.gutter) for row in rows[1:]], bool)
         free = (right - rights) / max(right - left, 1.0)
         short = (free[:-1] > _SHORT) & (len(rows) > _FEW) & (np.mean(free < _FULL) > 0.5)
         return np.append(apart | resized | indented | short, True)
-
-
-def _within(ones: Values, others: Values) -> int:
-    """How many of the rows `ones` lie no higher and no lower than the rows `others`; of each top and bottom at 1, 2."""
-    middles = ones[:, 1:3].mean(axis=1)
-    return int(np.sum((middles >= others[:, 1].min()) & (middles <= others[:, 2].max())))

@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         choices=["blocks", "rows"],
         default="blocks",
-        help="rows makes one line of all words side by side, for receipts and tables; blocks reads columns one after "
-        "the other (default: blocks)",
+        help="blocks reads columns one after the other, but row by row where words stand beside labels or figures; "
+        "rows makes one line of all words side by side (default: blocks)",
     )
     parser.add_argument(
         "--turn",
