@@ -5,7 +5,8 @@ sender at the left and the motto beside him by turns, line by line, and the same
 reads one column after the other.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,11 @@ _GUTTER, _GUTTER_OF_GAPS = 1.0, 3.0
 _SPACE = 2.0  # what is wider is no gap between words
 _SURE = 3.0  # the fewer rows, the wider must the gutter be: so many gutters in all rows together
 _NARROW = 2.5  # what stands before the items of a list is no column: "1.", "a)", "-"
-_TABULAR = 0.6  # of the rows of a table are figures, or stand beside labels
+_TABULAR = 0.6  # of the rows of a table are figures, or stand beside labels, or their cells are counted: "A." "B."
 # Below a white band of so much columns go on with rows of both, and of one of them.
-_BESIDE, _BELOW = 4.0, 1.5
+_BESIDE, _BELOW = 8.0, 1.5  # between "Director" and his name there is room for a signature
 # Where a paragraph ends: below it is so much more space than above, or than below the next line;
-_APART = 0.4
+_APART, _FAR = 0.4, 4.0  # or so much at all
 _SIZE = 1.5  # the next line is so many times as high or as low;
 _INDENT = 0.8, 6.0  # it is set in by so much;
 _SHORT, _FULL, _FEW = 0.25, 0.1, 3  # this one leaves more of the column free than most of its lines, if it has more
@@ -57,7 +58,8 @@ class ColumnBuilder(DocumentBuilder):
 def columns_of(boxes: Boxes, texts: Sequence[str]) -> list[list[list[int]]]:
     """boxes (N, 4) of words in pixels, and the words -> paragraphs in reading order: lists of lines of words' numbers.
 
-    What stands beside "Labels:" or is but figures is no column: the rows of such a form or list are read across.
+    What stands beside "Labels:", is but figures, or is counted across, "A. … B. …", is no column: the rows of such a
+    form or table are read across.
     """
     if not len(boxes):
         return []
@@ -78,12 +80,34 @@ class _Cut:
     tabular: bool
 
     @property
-    def rows(self) -> int:
-        return self.last - self.first + 1
+    def rows(self) -> range:
+        return range(self.first, self.last + 1)
 
     @property
     def worth(self) -> tuple[int, float]:
         return self.beside, self.right - self.left
+
+
+def _in_table(cut: _Cut, tables: Sequence[_Cut]) -> bool:
+    """Whether a cut goes between the cells of a table, and not between two of them, as of a menu in two columns."""
+
+    def beside(tables: Iterable[_Cut]) -> bool:
+        rows = {row for table in tables for row in table.rows}
+        return 2 * len(rows.intersection(cut.rows)) > len(cut.rows)
+
+    at_left = beside(table for table in tables if table.right <= cut.left)
+    at_right = beside(table for table in tables if table.left >= cut.right)
+    return cut.tabular or (beside(tables) and not (at_left and at_right))
+
+
+def _follow(one: str, other: str) -> bool:
+    """Whether "B." comes after "A.", or "2)" after "1)"."""
+    first, second = (re.fullmatch(r"(?:([A-Za-z])|([0-9]{1,3}))[.)]", text) for text in (one, other))
+    if first is None or second is None:
+        return False
+    if first[1] and second[1]:
+        return ord(second[1]) == ord(first[1]) + 1
+    return bool(first[2] and second[2]) and int(second[2]) == int(first[2]) + 1
 
 
 class _Page:
@@ -91,8 +115,8 @@ class _Page:
 
     def __init__(self, level: Boxes, texts: Sequence[str]) -> None:
         self.level, self.height = level, max(float(np.median(level[:, 3] - level[:, 1])), 1e-6)
+        self.texts = texts
         self.figures = np.array([any(map(str.isdigit, text)) for text in texts])
-        self.labels = np.array([text.endswith(":") for text in texts])
         gaps = [gap for row in group_rows(level, np.arange(len(level))) for gap in self._gaps(row)]
         usual = float(np.median([gap for gap in gaps if 0 < gap < _SPACE * self.height] or [0.0]))
         self.gutter = max(_GUTTER * self.height, _GUTTER_OF_GAPS * usual)
@@ -115,9 +139,8 @@ class _Page:
             return
         rows = self.rows(numbers)
         cuts = self._cuts(rows)
-        across = {row for cut in cuts if cut.tabular for row in range(cut.first, cut.last + 1)}
-        cuts = [cut for cut in cuts if len(across.intersection(range(cut.first, cut.last + 1))) * 2 <= cut.rows]
-        cut = max(cuts, key=lambda cut: cut.worth, default=None)
+        tables = [cut for cut in cuts if cut.tabular]
+        cut = max((cut for cut in cuts if not _in_table(cut, tables)), key=lambda cut: cut.worth, default=None)
         if cut is None:
             yield rows
             return
@@ -173,18 +196,27 @@ class _Page:
 
         0 if one is too narrow for a column.
         """
-        parts = [
+        lefts, rights = (
             [[number for number in row if (self.level[number, 2] <= left) == side] for row in rows]
             for side in (True, False)
-        ]
-        one, other = ([part for part in side if part] for side in parts)
+        )
+        one, other = list(filter(None, lefts)), list(filter(None, rights))
         if not one or not other or min(map(self._width, (one, other))) < _NARROW * self.height:
             return 0, False
-        labelled = [bool(self.labels[row[-1]]) for row, value in zip(*parts, strict=True) if row and value]
-        tabular = sum(labelled) > _TABULAR * len(labelled) or any(
-            np.mean([self.figures[row].mean() >= 0.5 for row in side]) >= _TABULAR for side in (one, other)
+        pairs = [(left, right) for left, right in zip(lefts, rights, strict=True) if left and right]
+        tabular = (
+            [self.texts[left[-1]].endswith(":") for left, _ in pairs],
+            [_follow(self.texts[left[0]], self.texts[right[0]]) for left, right in pairs],
+            [self.figures[row].mean() >= 0.5 for row in one],
+            [self.figures[self._cell(row)].mean() >= 0.5 for row in other],
         )
-        return min(self._within(one, other), self._within(other, one)), bool(tabular)
+        shares = [float(np.mean(rows)) for rows in tabular if rows]
+        return min(self._within(one, other), self._within(other, one)), max(shares) >= _TABULAR
+
+    def _cell(self, row: list[int]) -> list[int]:
+        """What a row begins with, up to a wide gap."""
+        wide = np.flatnonzero(self._gaps(row) >= self.gutter)
+        return row[: wide[0] + 1] if len(wide) else row
 
     def _width(self, rows: list[list[int]]) -> float:
         """Of most of the rows."""
@@ -217,7 +249,7 @@ class _Page:
         feet = np.array([self._foot(row) for row in rows])
         pitches = np.diff(feet) / self.height
         around = np.array([*pitches[1:], np.inf]), np.array([np.inf, *pitches[:-1]])
-        apart = pitches > np.minimum(np.minimum(*around), _BESIDE) + _APART
+        apart = pitches > np.minimum(np.minimum(*around), _FAR) + _APART
         # "vào" says little of the size of its type.
         heights = np.maximum(bands[:, 1] - bands[:, 0], self.height)
         resized = np.maximum(heights[1:], heights[:-1]) > _SIZE * np.minimum(heights[1:], heights[:-1])
@@ -226,8 +258,9 @@ class _Page:
         centred = abs(np.diff(lefts + rights)) / 2 < _INDENT[0] * self.height
         indented = (indents >= _INDENT[0]) & (indents <= _INDENT[1]) & ~centred
         indented &= lefts[:-1] - left < _INDENT[0] * self.height
-        # Rows of a table are set in for other reasons.
-        indented &= ~np.array([np.any(self._gaps(row) >= self.gutter) for row in rows[1:]], bool)
+        # Rows of a table are set in, and end where they do, for other reasons.
+        filled = np.array([len(self._cell(row)) == len(row) for row in rows])
+        indented &= filled[1:]
         free = (right - rights) / max(right - left, 1.0)
-        short = (free[:-1] > _SHORT) & (len(rows) > _FEW) & (np.mean(free < _FULL) > 0.5)
+        short = (free[:-1] > _SHORT) & (len(rows) > _FEW) & (np.mean(filled & (free < _FULL)) > 0.5)
         return np.append(apart | resized | indented | short, True)

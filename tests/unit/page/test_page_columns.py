@@ -79,6 +79,35 @@ def test_rows_of_a_table_are_read_across_its_other_columns_too() -> None:
     assert read(placed) == [[" ".join(row) for row in rows]]
 
 
+def test_times_and_answers_are_read_across() -> None:
+    times = [("07h30", "Đón khách và phát tài liệu"), ("08h00", "Khai mạc hội nghị"), ("11h45", "Bế mạc")]
+    assert read(lines([time for time, _ in times]) + lines([what for _, what in times], x=110)) == [
+        [" ".join(row) for row in times]
+    ]
+    answers = [("A. Hà Nội", "B. Đà Nẵng"), ("C. Cần Thơ", "D. Huế")]
+    placed = lines([one for one, _ in answers]) + lines([other for _, other in answers], x=330)
+    assert read(placed) == [[" ".join(row) for row in answers]]
+    items = ["1. Hà Nội", "2. Đà Nẵng", "3. Cần Thơ"], ["4. Nha Trang", "5. Huế"]
+    assert read(lines(items[0]) + lines(items[1], x=330)) == [*items]
+
+
+def test_a_menu_in_two_columns() -> None:
+    menu = [("Phở bò tái", "50.000"), ("Bún chả", "45.000")], [("Cà phê sữa", "25.000"), ("Nước cam", "30.000")]
+    placed = [
+        one for column, items in enumerate(menu) for cell in range(2)
+        for one in lines([item[cell] for item in items], x=30 + 290 * column + 140 * cell)
+    ]  # fmt: skip
+    assert read(placed) == [[" ".join(item) for item in items] for items in menu]
+
+
+def test_names_below_the_room_for_signatures() -> None:
+    signs = ["NGƯỜI LẬP", "(Ký, họ tên)"], ["KẾ TOÁN TRƯỞNG", "(Ký, họ tên)"], ["GIÁM ĐỐC", "(Ký, đóng dấu)"]
+    names = ["Nguyễn Văn An", "Trần Thị Bình", "Lê Hồng Ánh"]
+    placed = [one for column in range(3) for one in lines(signs[column], x=30 + 190 * column)]
+    placed += [one for column, name in enumerate(names) for one in line(name, 30 + 190 * column, 150)]
+    assert read(placed) == [part for sign, name in zip(signs, names, strict=True) for part in (sign, [name])]
+
+
 def test_wide_gaps_of_one_line_are_no_columns() -> None:
     texts = ["một hai ba bốn năm sáu bảy tám chín mười", "mười một mười hai mười ba mười bốn mười lăm"]
     assert read([*lines(texts), *line("Huế", 30, 88), *line("2024", 400, 88)]) == [[*texts, "Huế 2024"]]
