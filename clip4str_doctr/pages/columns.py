@@ -36,7 +36,7 @@ _BESIDE, _BELOW = 8.0, 1.5  # between "Director" and his name there is room for 
 _APART, _FAR = 0.4, 4.0  # or so much at all
 _SIZE = 1.5  # the next line is so many times as high or as low;
 _INDENT = 0.8, 6.0  # it is set in by so much;
-_SHORT, _FULL, _FEW = 0.25, 0.1, 3  # this one leaves more of the column free than most of its lines, if it has more
+_FULL, _FEW = 0.1, 3  # its first word would fit into this one, and most of the more lines leave but so much free
 _DASH = 0.5  # what is lower is a dash or a dot
 
 
@@ -262,5 +262,6 @@ class _Page:
         filled = np.array([len(self._cell(row)) == len(row) for row in rows])
         indented &= filled[1:]
         free = (right - rights) / max(right - left, 1.0)
-        short = (free[:-1] > _SHORT) & (len(rows) > _FEW) & (np.mean(filled & (free < _FULL)) > 0.5)
+        needed = np.array([np.ptp(self.level[row[0], [0, 2]]) for row in rows[1:]]) + self.height
+        short = (right - rights[:-1] > needed) & (len(rows) > _FEW) & (np.mean(filled & (free < _FULL)) > 0.5)
         return np.append(apart | resized | indented | short, True)

@@ -7,13 +7,17 @@ after the page's builder has settled that, and take rows of a table for columns.
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 from doctr.io.elements import Document, Page
 
 __all__ = ["WRITERS", "as_hocr", "as_json", "as_markdown", "as_text"]
+
+# Between words, in heights of a line: such rows are of a table.
+_WIDE_GAP = 1.5
 
 _XHTML = "http://www.w3.org/1999/xhtml"
 
@@ -41,19 +45,43 @@ def _plain(value: Any) -> Any:
 def as_markdown(document: Document, *, keep_lines: bool = False) -> str:
     """A paragraph for each block, a thematic break between pages; what would be markup is escaped.
 
-    keep_lines: with a hard break at the end of each line but the last of a block, lest Markdown fill its paragraphs.
+    Markdown fills paragraphs. Hard breaks keep lines that end before they need to, and rows of tables; keep_lines: all.
     Not docTR 1.1's own Markdown: it puts a backslash before a digit that begins a line, where Markdown shows it.
     """
-    line_break = "\\\n" if keep_lines else "\n"
-    pages = ("\n\n".join(_paragraph(block, line_break) for block in page.blocks) for page in document.pages)
+    pages = (
+        "\n\n".join(
+            _paragraph(block, [True] * (len(block.lines) - 1) if keep_lines else _kept_breaks(block, page.dimensions))
+            for block in page.blocks
+        )
+        for page in document.pages
+    )
     return "\n\n---\n\n".join(pages) + "\n"
 
 
-def _paragraph(block: Any, line_break: str) -> str:
+def _kept_breaks(block: Any, page_hw: tuple[int, int]) -> list[bool]:
+    """Of each line whether the next one's first word would fit behind it, or one of both is a row of a table.
+
+    Where that is so of half of the lines, as in addresses and verses, all keep their breaks.
+    """
+    geometries = [[np.asarray(word.geometry, np.float64) for word in line.words] for line in block.lines]
+    # Each (words, 2, 2): the corners of each word in pixels.
+    lines = [np.array([(one.min(0), one.max(0)) for one in line]) * page_hw[::-1] for line in geometries]
+    heights = [np.median(np.ptp(line[..., 1], axis=1)) for line in lines]
+    gaps = [np.max(line[1:, 0, 0] - line[:-1, 1, 0], initial=0) for line in lines]
+    rows = [gap > _WIDE_GAP * height for gap, height in zip(gaps, heights, strict=True)]
+    widths = [np.ptp(line[..., 0]) for line in lines]
+    needed = [np.ptp(line[0, :, 0]) + height for line, height in zip(lines, heights, strict=True)]
+    fits = [width + word < max(widths) for width, word in zip(widths, needed[1:], strict=False)]
+    kept = [bool(np.any(reasons)) for reasons in zip(fits, rows, rows[1:], strict=False)]
+    return [True] * len(kept) if 2 * sum(kept) >= len(kept) else kept
+
+
+def _paragraph(block: Any, kept: Sequence[bool]) -> str:
     lines = (re.sub(r"([\\`*_\[\]|#<>~$&])", r"\\\1", line.render()) for line in block.lines)
     # A line that begins like a list or a heading is none, nor does one of dashes end a heading or part pages.
     lines = (re.sub(r"^([-=])(?=[-=\s]*$)", r"\\\1", line) for line in lines)
-    return line_break.join(re.sub(r"^(\d*)([-+=]|(?<=\d)[.)])(?=\s|$)", r"\1\\\2", line) for line in lines)
+    first, *others = (re.sub(r"^(\d*)([-+=]|(?<=\d)[.)])(?=\s|$)", r"\1\\\2", line) for line in lines)
+    return first + "".join(("\\\n" if own else "\n") + line for own, line in zip(kept, others, strict=True))
 
 
 def as_hocr(document: Document) -> str:
