@@ -8,14 +8,12 @@ reads one column after the other.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from doctr.io.elements import Block, Document, Line
-from doctr.models.builder import DocumentBuilder
 
-from clip4str_doctr.pages.rows import group_rows, level_rows, word_boxes
+from clip4str_doctr.pages.order import OrderedBuilder
+from clip4str_doctr.pages.rows import group_rows, level_rows
 
 __all__ = ["ColumnBuilder", "columns_of"]
 
@@ -40,19 +38,14 @@ _FULL, _FEW = 0.1, 3  # its first word would fit into this one, and most of the 
 _DASH = 0.5  # what is lower is a dash or a dot
 
 
-class ColumnBuilder(DocumentBuilder):
-    """docTR's builder, but with the columns that `columns_of` finds, one block a paragraph; words keep their boxes."""
+class ColumnBuilder(OrderedBuilder):
+    """docTR's builder, but with the columns that `columns_of` finds, and one block for each paragraph.
 
-    def __init__(self) -> None:
-        super().__init__(resolve_lines=True, resolve_blocks=False)
+    `predictor.doc_builder = ColumnBuilder()` gives any OCRPredictor this order; words may have boxes or polygons.
+    """
 
-    def __call__(self, *args: Any, **options: Any) -> Document:
-        document = super().__call__(*args, **options)
-        for page in document.pages:
-            words, boxes = word_boxes(page)
-            paragraphs = columns_of(boxes, [word.value for word in words])
-            page.blocks = [Block([Line([words[number] for number in line]) for line in lines]) for lines in paragraphs]
-        return document
+    def order(self, boxes: Boxes, texts: list[str]) -> list[list[list[int]]]:
+        return columns_of(boxes, texts)
 
 
 def columns_of(boxes: Boxes, texts: Sequence[str]) -> list[list[list[int]]]:

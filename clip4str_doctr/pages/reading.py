@@ -12,6 +12,7 @@ from doctr.models.predictor import OCRPredictor
 from torch import nn
 
 from clip4str_doctr.pages.columns import ColumnBuilder
+from clip4str_doctr.pages.order import keep_order
 from clip4str_doctr.pages.rows import RowBuilder
 from clip4str_doctr.plugin import recognition_predictor_of
 
@@ -80,6 +81,7 @@ def read_page(predictor: Any, pixels: npt.NDArray[np.uint8], page_idx: int = 0) 
         if lines:
             blocks.append(Block(lines, block.artefacts))
     page.blocks = blocks
+    keep_order(page)
     return page  # type: ignore[no-any-return]
 
 

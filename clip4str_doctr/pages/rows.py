@@ -5,14 +5,12 @@ then prices. No option of its builder prevents that: docTR 1.1 adapts the gap to
 pages that lie askew by two degrees.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-from doctr.io.elements import Block, Document, Line
-from doctr.models.builder import DocumentBuilder
 
-__all__ = ["RowBuilder", "group_rows", "level_rows", "rows_of", "word_boxes"]
+from clip4str_doctr.pages.order import OrderedBuilder
+
+__all__ = ["RowBuilder", "group_rows", "level_rows", "rows_of"]
 
 Values = npt.NDArray[np.float64]
 Boxes = Values  # (N, 4): xmin, ymin, xmax, ymax in pixels
@@ -31,30 +29,12 @@ _TALL = 1.8
 _AT_ONCE = 512
 
 
-class RowBuilder(DocumentBuilder):
-    """docTR's builder, but with one block for each page, and in it one line for each row of words, from top to bottom.
+class RowBuilder(OrderedBuilder):
+    """docTR's builder, but with one block for each page, and in it one line for each row of words."""
 
-    docTR 1.1 exports pages in an order that it finds by itself; `pages.outputs` write them as they stand.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(resolve_lines=True, resolve_blocks=False)
-
-    def __call__(self, *args: Any, **options: Any) -> Document:
-        document = super().__call__(*args, **options)
-        for page in document.pages:
-            words, boxes = word_boxes(page)
-            lines = [Line([words[number] for number in row]) for row in rows_of(boxes)]
-            page.blocks = [Block(lines)] if lines else []
-        return document
-
-
-def word_boxes(page: Any) -> tuple[list[Any], Boxes]:
-    """A page of docTR -> its words, and what encloses each: (N, 4) in pixels."""
-    words = [word for block in page.blocks for line in block.lines for word in line.words]
-    height, width = page.dimensions
-    corners = [np.asarray(word.geometry, np.float64) * (width, height) for word in words]
-    return words, np.array([[*points.min(0), *points.max(0)] for points in corners]).reshape(-1, 4)
+    def order(self, boxes: Boxes, texts: list[str]) -> list[list[list[int]]]:
+        rows = rows_of(boxes)
+        return [rows] if rows else []
 
 
 def rows_of(boxes: Boxes) -> list[list[int]]:

@@ -1,14 +1,19 @@
 """The order in which a page is read: columns of any length, and where paragraphs end."""
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+from doctr.io.elements import Block, Line
 from fake_pages import built_page, turned
 
 from clip4str_doctr.benchmark.rendered_pages import RenderedPage, photographed, render_page
 from clip4str_doctr.boxes import enclosing_boxes
-from clip4str_doctr.pages.columns import columns_of
+from clip4str_doctr.pages.columns import ColumnBuilder, columns_of
+from clip4str_doctr.pages.order import OrderedBuilder
 from clip4str_doctr.pages.reading import words_of
+from clip4str_doctr.pages.rows import RowBuilder
 
 HW = (900, 600)
 HEIGHT, LETTER, PITCH = 14, 8.0, 24
@@ -148,6 +153,20 @@ def test_columns_that_lie_askew(degrees: float) -> None:
     for block in page.blocks:
         inner = np.array([np.ravel(line.geometry) for line in block.lines])
         assert np.allclose(np.ravel(block.geometry), [*inner[:, :2].min(0), *inner[:, 2:].max(0)])
+
+
+@pytest.mark.parametrize("builder", [ColumnBuilder(), RowBuilder()])
+def test_the_exports_of_doctr_keep_the_order(builder: OrderedBuilder) -> None:
+    """docTR 1.1 would look for one of its own in each of them."""
+    names, prices = ["Bún bò Huế đặc biệt", "Chả giò"], ["110.000", "40.000"]
+    page = built_page(lines(names) + lines(prices, x=400), HW, builder=builder)
+    rows = [f"{name} {price}" for name, price in zip(names, prices, strict=True)]
+    assert page.render().splitlines() == rows
+    hocr = page.export_as_xml()[0].decode()
+    assert re.findall(">([^<>\n]+)</span>", hocr) == " ".join(rows).split()
+    # Not once somebody has put in other blocks.
+    page.blocks = [Block([Line(line.words[:1])]) for block in page.blocks for line in block.lines]
+    assert page.render().split() == ["Bún", "Chả"]
 
 
 def test_no_words_one_and_many() -> None:

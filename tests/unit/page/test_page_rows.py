@@ -77,7 +77,7 @@ def test_no_words_and_one() -> None:
 
 
 def test_every_output_keeps_the_rows() -> None:
-    """docTR's exports would take what stands alone on its side, as the price in the second row, for a column's."""
+    """Also where a price stands alone in its row."""
     rows = [(["Cà", "phê", "sữa"], "25.000"), ([], "9.000"), (["Bánh", "mì"], ""), (["Tổng", "cộng"], "34.000")]
     placed = []
     for number, (name, price) in enumerate(rows):

@@ -1,0 +1,50 @@
+"""docTR's builder of pages with another order of words, which docTR's own exports keep."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from doctr.io.elements import Block, Document, Line, Page
+from doctr.models.builder import DocumentBuilder
+
+__all__ = ["OrderedBuilder", "keep_order"]
+
+
+class OrderedBuilder(DocumentBuilder, ABC):
+    """docTR's builder, but blocks, lines and words are what `order` makes of the words of a page."""
+
+    def __init__(self) -> None:
+        super().__init__(resolve_lines=True, resolve_blocks=False)
+
+    def __call__(self, *args: Any, **options: Any) -> Document:
+        document = super().__call__(*args, **options)
+        for page in document.pages:
+            words = [word for block in page.blocks for line in block.lines for word in line.words]
+            height, width = page.dimensions
+            corners = [np.asarray(word.geometry, np.float64) * (width, height) for word in words]
+            boxes = np.array([[*points.min(0), *points.max(0)] for points in corners]).reshape(-1, 4)
+            blocks = self.order(boxes, [word.value for word in words])
+            page.blocks = [Block([Line([words[number] for number in line]) for line in lines]) for lines in blocks]
+            keep_order(page)
+        return document
+
+    @abstractmethod
+    def order(self, boxes: npt.NDArray[np.float64], texts: list[str]) -> list[list[list[int]]]:
+        """boxes (N, 4) of words in pixels, and the words -> blocks, lists of lines, of numbers of words."""
+
+
+def keep_order(page: Page) -> None:
+    """Let `page.render()` and docTR's other exports take the blocks as they stand, and not look for another order.
+
+    docTR 1.1 remembers the order that it found in a place of its own: where that has gone, its exports look for an
+    order again, as they do once the blocks are replaced. docTR 1.0 has none.
+    """
+    try:
+        from doctr.io.exporters import _reading_order_signature, _store_reading_order
+    except ImportError:
+        return
+    if not page.tables:
+        _store_reading_order(
+            page, _reading_order_signature(page, "auto"), (list(page.blocks), [None] * len(page.blocks), "ltr")
+        )
