@@ -13,29 +13,28 @@ import numpy as np
 import numpy.typing as npt
 
 from clip4str_doctr.pages.order import OrderedBuilder
-from clip4str_doctr.pages.rows import group_rows, level_rows
+from clip4str_doctr.pages.paragraphs import paragraphs
+from clip4str_doctr.pages.rows import Boxes, level_rows
+from clip4str_doctr.pages.sheet import Row, Sheet
 
 __all__ = ["ColumnBuilder", "columns_of"]
 
-Values = npt.NDArray[np.float64]
-Boxes = Values  # (N, 4): xmin, ymin, xmax, ymax in pixels
-
-# Lengths are in heights of the page's usual word.
-# Columns: rows side by side, with a gutter between them of so much and of so many usual gaps between words.
+# Columns have so many rows side by side. Lengths are in heights of the page's usual word.
 _ROWS = 2
-_GUTTER, _GUTTER_OF_GAPS = 1.0, 3.0
-_SPACE = 2.0  # what is wider is no gap between words
-_SURE = 3.0  # the fewer rows, the wider must the gutter be: so many gutters in all rows together
-_NARROW = 2.5  # what stands before the items of a list is no column: "1.", "a)", "-"
-_TABULAR = 0.6  # of the rows of a table are figures, or stand beside labels, or their cells are counted: "A." "B."
-# Below a white band of so much columns go on with rows of both, and of one of them.
-_BESIDE, _BELOW = 8.0, 1.5  # between "Director" and his name there is room for a signature
-# Where a paragraph ends: below it is so much more space than above, or than below the next line;
-_APART, _FAR = 0.4, 4.0  # or so much at all
-_SIZE = 1.5  # the next line is so many times as high or as low;
-_INDENT = 0.8, 6.0  # it is set in by so much;
-_FULL, _FEW = 0.1, 3  # its first word would fit into this one, and most of the more lines leave but so much free
-_DASH = 0.5  # what is lower is a dash or a dot
+# A gutter is so many usual gaps wide, and the wider, the fewer its rows are: in all together, so many gaps as of cells.
+_GAPS, _SURE = 2.0, 3.0
+# What is narrower and stands before the items of a list is no column.
+_NARROW = 2.5
+# Of the rows of a table are figures, or stand beside labels, or are counted across.
+_TABULAR = 0.6
+# Below a white band of so much columns may go on; of so much if there are two rows at least, and the next is of both:
+# between "Director" and his name there is room for a signature.
+_BELOW, _ROOM = 2.5, 12.0
+# Rows of columns that do not stand level with each other overlap, or are so close; the first and the last need not
+# quite stand beside rows of the other.
+_CLOSE = _SLACK = 0.5
+
+_Table = frozenset[str]  # why rows are a table's: "labels", "counters", "figures first", "figures next"
 
 
 class ColumnBuilder(OrderedBuilder):
@@ -51,26 +50,31 @@ class ColumnBuilder(OrderedBuilder):
 def columns_of(boxes: Boxes, texts: Sequence[str]) -> list[list[list[int]]]:
     """boxes (N, 4) of words in pixels, and the words -> paragraphs in reading order: lists of lines of words' numbers.
 
-    What stands beside "Labels:", is but figures, or is counted across, "A. … B. …", is no column: the rows of such a
-    form or table are read across.
+    Rows are a table's, which is read across, if most of what stands side by side are figures, or stands behind
+    "labels:", or is counted: "A. … B. …". Tables of nothing but words are read as columns are.
     """
     if not len(boxes):
         return []
     level, _ = level_rows(boxes)
-    page = _Page(level, texts)
-    return [paragraph for column in page.columns(np.arange(len(boxes))) for paragraph in page.paragraphs(column)]
+    sheet = Sheet(level, texts)
+    return [part for column in _columns(sheet, np.arange(len(boxes))) for part in paragraphs(sheet, column)]
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """Rows first..last (its own included) stand side by side, with nothing between x = left and right."""
+    """In the rows first..last there is nothing between x = left and right.
+
+    depth: how many rows of the one side stand beside rows of the other, of the side that has fewer. table: why these
+    rows are a table's, if they are. wide: whether both sides are wide enough for columns.
+    """
 
     first: int
     last: int
     left: float
     right: float
-    beside: int  # rows of the column that has fewer, beside those of the other
-    tabular: bool
+    depth: int
+    table: _Table
+    wide: bool
 
     @property
     def rows(self) -> range:
@@ -78,19 +82,162 @@ class _Cut:
 
     @property
     def worth(self) -> tuple[int, float]:
-        return self.beside, self.right - self.left
+        return self.depth, self.right - self.left
+
+
+def _columns(sheet: Sheet, numbers: npt.NDArray[np.intp]) -> Iterator[list[Row]]:
+    """Words -> columns in reading order, as rows."""
+    if not len(numbers):
+        return
+    rows = sheet.rows(numbers)
+    cuts = _cuts(sheet, rows)
+    tables = [cut for cut in cuts if cut.table]
+    columns = (cut for cut in cuts if cut.wide and not _in_table(cut, tables))
+    best = max(columns, key=lambda cut: cut.worth, default=None)
+    if best is None:
+        yield rows
+        return
+    inside = np.array([number for row in rows[best.first : best.last + 1] for number in row])
+    at_left = sheet.level[inside, 2] <= best.left
+    above = [number for row in rows[: best.first] for number in row]
+    below = [number for row in rows[best.last + 1 :] for number in row]
+    for part in (np.array(above, int), inside[at_left], inside[~at_left], np.array(below, int)):
+        yield from _columns(sheet, part)
 
 
 def _in_table(cut: _Cut, tables: Sequence[_Cut]) -> bool:
-    """Whether a cut goes between the cells of a table, and not between two of them, as of a menu in two columns."""
+    """Whether a cut goes between the cells of a table, and not between two of a kind, as of a menu in two columns."""
+    if cut.table:
+        return True
+    # What stands beside a form may be text.
+    tables = [table for table in tables if "labels" not in table.table]
+    kinds = {kind for table in tables for kind in table.table}
+    return _covered(cut, tables) and not any(
+        _covered(cut, (table for table in tables if kind in table.table and table.right <= cut.left))
+        and _covered(cut, (table for table in tables if kind in table.table and table.left >= cut.right))
+        for kind in kinds
+    )
 
-    def beside(tables: Iterable[_Cut]) -> bool:
-        rows = {row for table in tables for row in table.rows}
-        return 2 * len(rows.intersection(cut.rows)) > len(cut.rows)
 
-    at_left = beside(table for table in tables if table.right <= cut.left)
-    at_right = beside(table for table in tables if table.left >= cut.right)
-    return cut.tabular or (beside(tables) and not (at_left and at_right))
+def _covered(cut: _Cut, others: Iterable[_Cut]) -> bool:
+    """Whether most of its rows are rows of the others."""
+    return 2 * len({row for other in others for row in other.rows}.intersection(cut.rows)) > len(cut.rows)
+
+
+def _cuts(sheet: Sheet, rows: list[Row]) -> list[_Cut]:
+    """Where a wide gap goes through several rows; the same in each of them is one."""
+    cuts: list[_Cut] = []
+    for number, row in _seeds(sheet, rows):
+        rights = np.maximum.accumulate(sheet.level[row, 2])
+        for at in np.flatnonzero(sheet.gaps(row) >= _least(sheet)):
+            left, right = float(rights[at]), float(sheet.level[row[at + 1], 0])
+            if _narrowed(sheet, row, left, right) is None:
+                continue
+            if not any(number in cut.rows and left <= cut.left < cut.right <= right for cut in cuts):
+                cuts.append(_grown(sheet, rows, number, left, right))
+    return [cut for cut in cuts if cut.depth >= _ROWS and cut.depth * (cut.right - cut.left) >= _SURE * sheet.gutter]
+
+
+def _least(sheet: Sheet) -> float:
+    return max(sheet.height, _GAPS * sheet.space)
+
+
+def _seeds(sheet: Sheet, rows: list[Row]) -> Iterator[tuple[int, Row]]:
+    """Rows, and each together with the next if they are close: columns need not stand level with each other."""
+    for number, row in enumerate(rows):
+        yield number, row
+        if number + 1 < len(rows):
+            other = rows[number + 1]
+            if sheet.band(other)[0] - sheet.band(row)[1] < _CLOSE * sheet.height:
+                yield number, sorted(row + other, key=lambda word: float(sheet.level[word, 0]))
+
+
+def _grown(sheet: Sheet, rows: list[Row], seed: int, left: float, right: float) -> _Cut:
+    """A gap at one row, followed down and up as far as it goes."""
+    first = last = seed
+    top, bottom = sheet.band(rows[seed])
+    for step in (1, -1):
+        number = seed + step
+        while 0 <= number < len(rows):
+            narrowed = _narrowed(sheet, rows[number], left, right)
+            above, below = sheet.band(rows[number])
+            if narrowed is None:
+                break
+            goes_on = step > 0 and narrowed[2] and last > first
+            if (above - bottom if step > 0 else top - below) > sheet.height * (_ROOM if goes_on else _BELOW):
+                break
+            left, right, _ = narrowed
+            first, last = min(first, number), max(last, number)
+            top, bottom = min(top, above), max(bottom, below)
+            number += step
+    return _judged(sheet, rows, first, last, left, right)
+
+
+def _narrowed(sheet: Sheet, row: Row, left: float, right: float) -> tuple[float, float, bool] | None:
+    """What a row leaves of a gutter, and whether it has words on both sides; None if it crosses it."""
+    boxes = sheet.level[row]
+    before = boxes[:, 0] < (left + right) / 2
+    begin = max([left, *boxes[before, 2].tolist()])
+    end = min([right, *boxes[~before, 0].tolist()])
+    both = bool(before.any() and not before.all())
+    least = _least(sheet)
+    if both:
+        # Words of large type are far apart.
+        ends = boxes[before][np.argmax(boxes[before, 2])], boxes[~before][np.argmin(boxes[~before, 0])]
+        least = max(least, min(float(box[3] - box[1]) for box in ends))
+    return (begin, end, both) if end - begin >= least else None
+
+
+def _judged(sheet: Sheet, rows: list[Row], first: int, last: int, left: float, right: float) -> _Cut:
+    ones, others = (
+        [[number for number in row if (sheet.level[number, 2] <= left) == before] for row in rows[first : last + 1]]
+        for before in (True, False)
+    )
+    pairs = [(one, other) for one, other in zip(ones, others, strict=True) if one and other]
+    ones, others = list(filter(None, ones)), list(filter(None, others))
+    if not ones or not others:
+        return _Cut(first, last, left, right, 0, frozenset(), wide=False)
+    narrow = [_width(sheet, side) < _NARROW * sheet.height for side in (ones, others)]
+    table = _table(sheet, pairs, narrow[0]) if len(pairs) >= _ROWS else frozenset()
+    depth = min(_within(sheet, ones, others), _within(sheet, others, ones))
+    return _Cut(first, last, left, right, depth, table, wide=not any(narrow))
+
+
+def _width(sheet: Sheet, rows: list[Row]) -> float:
+    """Of most of the rows."""
+    return float(np.median([np.ptp(sheet.span(row)) for row in rows]))
+
+
+def _within(sheet: Sheet, ones: list[Row], others: list[Row]) -> int:
+    """How many of the rows `ones` lie no higher and no lower than the rows `others`; a logo counts for several."""
+    bands = np.array([sheet.band(row) for row in ones])
+    tops, bottoms = np.array([sheet.band(row) for row in others]).T
+    middles, heights = bands.mean(axis=1), np.ptp(bands, axis=1)
+    counts = np.maximum(np.rint(heights / sheet.height), 1)
+    slack = _SLACK * sheet.height
+    return int(counts[(middles > tops.min() - slack) & (middles < bottoms.max() + slack)].sum())
+
+
+def _table(sheet: Sheet, pairs: Sequence[tuple[Row, Row]], narrow: bool) -> _Table:
+    """Why pairs of what stands before a gutter and behind it are rows of a table."""
+    texts = sheet.texts
+    reasons = {
+        "labels": [texts[one[-1]].endswith(":") for one, _ in pairs],
+        "counters": [_follow(texts[one[0]], texts[other[0]]) for one, other in pairs],
+        # "1." before the items of a list is no number of a table's row.
+        "figures first": [
+            _figures(sheet, one) and (not narrow or all(texts[word].isdigit() for word in one)) for one, _ in pairs
+        ],
+        "figures next": [_figures(sheet, sheet.cell(other)) for _, other in pairs],
+    }
+    return frozenset(reason for reason, rows in reasons.items() if np.mean(rows) >= _TABULAR)
+
+
+def _figures(sheet: Sheet, cell: Row) -> bool:
+    """Whether a cell is figures, a unit perhaps among them, and not "Label: 12"."""
+    texts = [sheet.texts[number] for number in cell]
+    with_digits = sum(any(map(str.isdigit, text)) for text in texts)
+    return 2 * with_digits >= len(texts) and not any(text.endswith(":") for text in texts[:-1])
 
 
 def _follow(one: str, other: str) -> bool:
@@ -101,160 +248,3 @@ def _follow(one: str, other: str) -> bool:
     if first[1] and second[1]:
         return ord(second[1]) == ord(first[1]) + 1
     return bool(first[2] and second[2]) and int(second[2]) == int(first[2]) + 1
-
-
-class _Page:
-    """level: boxes (N, 4) of a level page; texts: its words."""
-
-    def __init__(self, level: Boxes, texts: Sequence[str]) -> None:
-        self.level, self.height = level, max(float(np.median(level[:, 3] - level[:, 1])), 1e-6)
-        self.texts = texts
-        self.figures = np.array([any(map(str.isdigit, text)) for text in texts])
-        gaps = [gap for row in group_rows(level, np.arange(len(level))) for gap in self._gaps(row)]
-        usual = float(np.median([gap for gap in gaps if 0 < gap < _SPACE * self.height] or [0.0]))
-        self.gutter = max(_GUTTER * self.height, _GUTTER_OF_GAPS * usual)
-
-    def _gaps(self, row: Sequence[int]) -> Values:
-        rights = np.maximum.accumulate(self.level[row, 2])
-        return np.asarray(self.level[row[1:], 0] - rights[:-1], np.float64)
-
-    def rows(self, numbers: npt.NDArray[np.intp]) -> list[list[int]]:
-        """Words -> rows from top to bottom."""
-        return sorted(group_rows(self.level, numbers), key=lambda row: float(self._band(row).mean()))
-
-    def _band(self, row: Sequence[int]) -> Values:
-        """Top and bottom of most of its words."""
-        return np.asarray(np.median(self.level[row][:, [1, 3]], axis=0), np.float64)
-
-    def columns(self, numbers: npt.NDArray[np.intp]) -> Iterator[list[list[int]]]:
-        """Words -> columns in reading order, as rows."""
-        if not len(numbers):
-            return
-        rows = self.rows(numbers)
-        cuts = self._cuts(rows)
-        tables = [cut for cut in cuts if cut.tabular]
-        cut = max((cut for cut in cuts if not _in_table(cut, tables)), key=lambda cut: cut.worth, default=None)
-        if cut is None:
-            yield rows
-            return
-        inside = np.array([number for row in rows[cut.first : cut.last + 1] for number in row])
-        at_left = self.level[inside, 2] <= cut.left
-        above = [number for row in rows[: cut.first] for number in row]
-        below = [number for row in rows[cut.last + 1 :] for number in row]
-        for part in (np.array(above, int), inside[at_left], inside[~at_left], np.array(below, int)):
-            yield from self.columns(part)
-
-    def _cuts(self, rows: list[list[int]]) -> list[_Cut]:
-        """Where a wide gap goes through several rows; the same in each of them is one."""
-        cuts: list[_Cut] = []
-        for seed, row in enumerate(rows):
-            rights = np.maximum.accumulate(self.level[row, 2])
-            for at in np.flatnonzero(self._gaps(row) >= self.gutter):
-                left, right = float(rights[at]), float(self.level[row[at + 1], 0])
-                if not any(cut.first <= seed <= cut.last and left <= cut.left < cut.right <= right for cut in cuts):
-                    cuts.append(self._grown(rows, seed, left, right))
-        return [
-            cut for cut in cuts if cut.beside >= _ROWS and cut.beside * (cut.right - cut.left) >= _SURE * self.gutter
-        ]
-
-    def _grown(self, rows: list[list[int]], seed: int, left: float, right: float) -> _Cut:
-        """The gap of one row, followed down and up as far as it goes."""
-        first = last = seed
-        top, bottom = self._band(rows[seed])
-        for step in (1, -1):
-            number = seed + step
-            while 0 <= number < len(rows):
-                narrowed = self._narrowed(rows[number], left, right)
-                above, below = self._band(rows[number])
-                away = above - bottom if step > 0 else top - below
-                if narrowed is None or away > self.height * (_BESIDE if narrowed[2] else _BELOW):
-                    break
-                left, right, _ = narrowed
-                first, last = min(first, number), max(last, number)
-                top, bottom = min(top, above), max(bottom, below)
-                number += step
-        return _Cut(first, last, left, right, *self._beside(rows[first : last + 1], left))
-
-    def _narrowed(self, row: list[int], left: float, right: float) -> tuple[float, float, bool] | None:
-        """What the row leaves of a gutter, and whether it has words on both sides; None if it crosses it."""
-        boxes = self.level[row]
-        middle = (left + right) / 2
-        lefts, rights = boxes[boxes[:, 0] < middle], boxes[boxes[:, 0] >= middle]
-        left = max([left, *lefts[:, 2].tolist()])
-        right = min([right, *rights[:, 0].tolist()])
-        return (left, right, bool(len(lefts) and len(rights))) if right - left >= self.gutter else None
-
-    def _beside(self, rows: list[list[int]], left: float) -> tuple[int, bool]:
-        """How many rows stand side by side, of the column that has fewer, and whether as in a form or a table.
-
-        0 if one is too narrow for a column.
-        """
-        lefts, rights = (
-            [[number for number in row if (self.level[number, 2] <= left) == side] for row in rows]
-            for side in (True, False)
-        )
-        one, other = list(filter(None, lefts)), list(filter(None, rights))
-        if not one or not other or min(map(self._width, (one, other))) < _NARROW * self.height:
-            return 0, False
-        pairs = [(left, right) for left, right in zip(lefts, rights, strict=True) if left and right]
-        tabular = (
-            [self.texts[left[-1]].endswith(":") for left, _ in pairs],
-            [_follow(self.texts[left[0]], self.texts[right[0]]) for left, right in pairs],
-            [self.figures[row].mean() >= 0.5 for row in one],
-            [self.figures[self._cell(row)].mean() >= 0.5 for row in other],
-        )
-        shares = [float(np.mean(rows)) for rows in tabular if rows]
-        return min(self._within(one, other), self._within(other, one)), max(shares) >= _TABULAR
-
-    def _cell(self, row: list[int]) -> list[int]:
-        """What a row begins with, up to a wide gap."""
-        wide = np.flatnonzero(self._gaps(row) >= self.gutter)
-        return row[: wide[0] + 1] if len(wide) else row
-
-    def _width(self, rows: list[list[int]]) -> float:
-        """Of most of the rows."""
-        return float(np.median([np.ptp(self.level[row][:, [0, 2]]) for row in rows]))
-
-    def _within(self, ones: list[list[int]], others: list[list[int]]) -> int:
-        """How many of the rows `ones` lie no higher and no lower than the rows `others`."""
-        middles = np.array([self._band(row).mean() for row in ones])
-        tops, bottoms = np.array([self._band(row) for row in others]).T
-        return int(np.sum((middles >= tops.min()) & (middles <= bottoms.max())))
-
-    def paragraphs(self, rows: list[list[int]]) -> Iterator[list[list[int]]]:
-        """The rows of a column -> paragraphs."""
-        begin = 0
-        for number in np.flatnonzero(self._ends(rows)).tolist():
-            yield rows[begin : number + 1]
-            begin = number + 1
-
-    def _foot(self, row: Sequence[int]) -> float:
-        """Where the letters stand that have no tails."""
-        boxes = self.level[row]
-        high = boxes[boxes[:, 3] - boxes[:, 1] > _DASH * self.height]
-        return float((high if len(high) else boxes)[:, 3].min())
-
-    def _ends(self, rows: list[list[int]]) -> npt.NDArray[np.bool_]:
-        """Of each row whether a paragraph ends with it."""
-        bands = np.array([self._band(row) for row in rows])
-        lefts = np.array([self.level[row, 0].min() for row in rows])
-        rights = np.array([self.level[row, 2].max() for row in rows])
-        feet = np.array([self._foot(row) for row in rows])
-        pitches = np.diff(feet) / self.height
-        around = np.array([*pitches[1:], np.inf]), np.array([np.inf, *pitches[:-1]])
-        apart = pitches > np.minimum(np.minimum(*around), _FAR) + _APART
-        # "vào" says little of the size of its type.
-        heights = np.maximum(bands[:, 1] - bands[:, 0], self.height)
-        resized = np.maximum(heights[1:], heights[:-1]) > _SIZE * np.minimum(heights[1:], heights[:-1])
-        left, right = lefts.min(), rights.max()
-        indents = np.diff(lefts) / self.height
-        centred = abs(np.diff(lefts + rights)) / 2 < _INDENT[0] * self.height
-        indented = (indents >= _INDENT[0]) & (indents <= _INDENT[1]) & ~centred
-        indented &= lefts[:-1] - left < _INDENT[0] * self.height
-        # Rows of a table are set in, and end where they do, for other reasons.
-        filled = np.array([len(self._cell(row)) == len(row) for row in rows])
-        indented &= filled[1:]
-        free = (right - rights) / max(right - left, 1.0)
-        needed = np.array([np.ptp(self.level[row[0], [0, 2]]) for row in rows[1:]]) + self.height
-        short = (right - rights[:-1] > needed) & (len(rows) > _FEW) & (np.mean(filled & (free < _FULL)) > 0.5)
-        return np.append(apart | resized | indented | short, True)

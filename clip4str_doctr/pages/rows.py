@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from clip4str_doctr.pages.order import OrderedBuilder
 
-__all__ = ["RowBuilder", "group_rows", "level_rows", "rows_of"]
+__all__ = ["Boxes", "RowBuilder", "Values", "group_rows", "level_rows", "rows_of"]
 
 Values = npt.NDArray[np.float64]
 Boxes = Values  # (N, 4): xmin, ymin, xmax, ymax in pixels

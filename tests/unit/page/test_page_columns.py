@@ -1,6 +1,7 @@
 """The order in which a page is read: columns of any length, and where paragraphs end."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,18 @@ def line(text: str, x: float, y: float) -> list[Placed]:
 
 def lines(texts: list[str], x: float = 30, y: float = 40, pitch: float = PITCH) -> list[Placed]:
     return [one for number, text in enumerate(texts) for one in line(text, x, y + pitch * number)]
+
+
+def table(rows: Sequence[Sequence[str]], edges: Sequence[float], y: float = 40) -> list[Placed]:
+    """Cells of each row, from the edges on."""
+    return [
+        one for number, row in enumerate(rows) for cell, x in zip(row, edges, strict=True)
+        for one in line(cell, x, y + PITCH * number)
+    ]  # fmt: skip
+
+
+def across(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[" ".join(row) for row in rows]]
 
 
 def read(placed: list[Placed]) -> list[list[str]]:
@@ -69,47 +82,67 @@ def test_what_stands_before_items_of_a_list_is_no_column(marks: list[str]) -> No
     ]
 
 
-def test_forms_and_price_lists_are_read_across() -> None:
-    form = [("Họ và tên:", "Nguyễn Văn An"), ("Nơi sinh:", "Thừa Thiên Huế"), ("Quê quán:", "xã Vinh Hiền")]
-    placed = lines([label for label, _ in form]) + lines([value for _, value in form], x=250)
-    assert read(placed) == [[" ".join(row) for row in form]]
-    items = [("Bún bò Huế đặc biệt", "110.000"), ("Chả giò", "2 x 40.000"), ("Cà phê sữa đá", "58.000 đ")]
-    placed = lines([name for name, _ in items]) + lines([price for _, price in items], x=400)
-    assert read(placed) == [[" ".join(row) for row in items]]
+@pytest.mark.parametrize(
+    ("rows", "edges"),
+    [
+        ([("Họ và tên:", "Nguyễn Văn An"), ("Nơi sinh:", "Thừa Thiên Huế"), ("Quê quán:", "Huế")], (30, 250)),
+        ([("Bún bò Huế đặc biệt", "110.000"), ("Chả giò", "2 x 40.000"), ("Cà phê sữa đá", "58.000 đ")], (30, 400)),
+        ([("07h30", "Đón khách và phát tài liệu"), ("08h00", "Khai mạc"), ("11h45", "Bế mạc")], (30, 110)),
+        ([("A. Hà Nội", "B. Đà Nẵng"), ("C. Cần Thơ", "D. Huế")], (30, 330)),
+        # Rows are read across their other columns, too, and where figures are narrow.
+        ([("Nguyễn An", "12 đường Lê Lợi", "0912 345 678"), ("Trần Bình", "Huế", "0987 654 321")], (30, 160, 400)),
+        ([("SP001", "Máy in", "Chiếc", "3.500.000"), ("SP002", "Giấy in", "Hộp", "70.000")], (30, 110, 270, 400)),
+        ([("Tên hàng", "ĐVT", "SL"), ("Máy in", "Chiếc", "2"), ("Giấy in", "Hộp", "12")], (30, 220, 400)),
+        ([("STT", "Họ tên", "Chức vụ"), ("1", "Nguyễn An", "Giám đốc"), ("2", "Lê Hồng", "Thủ quỹ")], (30, 80, 300)),
+    ],
+)  # fmt: skip
+def test_forms_and_tables_are_read_across(rows: list[tuple[str, ...]], edges: tuple[float, ...]) -> None:
+    assert read(table(rows, edges)) == across(rows)
 
 
-def test_rows_of_a_table_are_read_across_its_other_columns_too() -> None:
-    rows = [("Nguyễn An", "12 đường Lê Lợi", "0912 345 678"), ("Trần Bình", "phường Vĩnh Ninh", "0987 654 321")]
-    placed = [one for column, x in enumerate((30, 160, 400)) for one in lines([row[column] for row in rows], x=x)]
-    assert read(placed) == [[" ".join(row) for row in rows]]
+def test_what_stands_beside_a_form_is_a_column() -> None:
+    sender = ["CÔNG TY TNHH SAO MAI", "đường Lê Lợi thành phố Huế", "Giấy phép kinh doanh vận tải"]
+    numbers = ["Số: 15", "Ngày: 3/5/2024", "Trang: 1/2"]
+    assert read(lines(sender) + lines(numbers, x=400)) == [sender, numbers]
+    form = [("Mẫu số:", "01GTKT"), ("Ký hiệu:", "AA/20E"), ("Số:", "0000123")]
+    assert read(lines(sender) + table(form, (350, 460))) == [sender, *across(form)]
 
 
-def test_times_and_answers_are_read_across() -> None:
-    times = [("07h30", "Đón khách và phát tài liệu"), ("08h00", "Khai mạc hội nghị"), ("11h45", "Bế mạc")]
-    assert read(lines([time for time, _ in times]) + lines([what for _, what in times], x=110)) == [
-        [" ".join(row) for row in times]
-    ]
-    answers = [("A. Hà Nội", "B. Đà Nẵng"), ("C. Cần Thơ", "D. Huế")]
-    placed = lines([one for one, _ in answers]) + lines([other for _, other in answers], x=330)
-    assert read(placed) == [[" ".join(row) for row in answers]]
+def test_a_list_in_two_columns_is_not_counted_across() -> None:
     items = ["1. Hà Nội", "2. Đà Nẵng", "3. Cần Thơ"], ["4. Nha Trang", "5. Huế"]
     assert read(lines(items[0]) + lines(items[1], x=330)) == [*items]
 
 
-def test_a_menu_in_two_columns() -> None:
+@pytest.mark.parametrize("offset", [0, 12])
+def test_a_menu_in_two_columns(offset: int) -> None:
     menu = [("Phở bò tái", "50.000"), ("Bún chả", "45.000")], [("Cà phê sữa", "25.000"), ("Nước cam", "30.000")]
-    placed = [
-        one for column, items in enumerate(menu) for cell in range(2)
-        for one in lines([item[cell] for item in items], x=30 + 290 * column + 140 * cell)
-    ]  # fmt: skip
-    assert read(placed) == [[" ".join(item) for item in items] for items in menu]
+    placed = table(menu[0], (30, 170)) + table(menu[1], (320, 460), y=40 + offset)
+    assert read(placed) == [*across(menu[0]), *across(menu[1])]
+
+
+@pytest.mark.parametrize("offset", [8, 12, 16])
+def test_columns_that_do_not_stand_level_with_each_other(offset: int) -> None:
+    left, right = ([f"{word} một hai ba bốn" for word in words.split()] for words in ("an bình cam", "dung em hà"))
+    assert read(lines(left) + lines(right, x=330, y=40 + offset)) == [left, right]
+
+
+def test_a_logo_beside_an_address() -> None:
+    logo = [("VNPT", (30.0, 46.0, 113.0, 82.0))]
+    address = ["TẬP ĐOÀN BƯU CHÍNH VIỄN THÔNG", "số 57 đường Huỳnh Thúc Kháng", "quận Đống Đa, Hà Nội"]
+    assert read(logo + lines(address, x=200)) == [["VNPT"], address]
+
+
+def test_a_line_above_columns_is_not_theirs() -> None:
+    columns = ["một hai ba bốn năm", "sáu bảy tám chín"], ["mười một hai ba", "bốn năm sáu bảy"]
+    head = line("BÁO NHÂN DÂN", 30, 0) + line("Thứ hai", 400, 0)
+    assert read(head + lines(columns[0], y=60) + lines(columns[1], x=330, y=60)) == [["BÁO NHÂN DÂN Thứ hai"], *columns]
 
 
 def test_names_below_the_room_for_signatures() -> None:
     signs = ["NGƯỜI LẬP", "(Ký, họ tên)"], ["KẾ TOÁN TRƯỞNG", "(Ký, họ tên)"], ["GIÁM ĐỐC", "(Ký, đóng dấu)"]
     names = ["Nguyễn Văn An", "Trần Thị Bình", "Lê Hồng Ánh"]
     placed = [one for column in range(3) for one in lines(signs[column], x=30 + 190 * column)]
-    placed += [one for column, name in enumerate(names) for one in line(name, 30 + 190 * column, 150)]
+    placed += table([names], (30, 220, 410), y=190)
     assert read(placed) == [part for sign, name in zip(signs, names, strict=True) for part in (sign, [name])]
 
 
@@ -125,6 +158,28 @@ def test_paragraphs_end_at_space_indents_and_short_lines() -> None:
     assert read(lines([full, full]) + lines([full, full], y=40 + 2 * PITCH + 8)) == [[full] * 2] * 2
     assert read(lines([full, full, short, full, full, full, short])) == [[full] * 2 + [short], [full] * 3 + [short]]
     assert read(lines([short, "một hai", "một", short])) == [[short, "một hai", "một", short]]
+
+
+def test_items_of_a_list_go_on_below_their_text() -> None:
+    texts = ["1. một hai ba bốn năm sáu bảy", "tám chín mười một hai ba bốn", "2. năm sáu bảy tám chín mười", "một hai"]
+    placed = [one for row, text in enumerate(texts) for one in line(text, 54 if row % 2 else 30, 40 + PITCH * row)]
+    assert read(placed) == [texts]
+
+
+def test_tails_and_marks_are_no_space_between_lines() -> None:
+    """Boxes are of ink: "nghiệp" begins and ends lower than others."""
+    texts = [
+        "thành phố luôn luôn tìm cách thu hút",
+        "nhân tài và khách vào làm ở doanh",
+        "nghiệp,",
+        "các nhà máy và các",
+    ]
+    placed = []
+    for word, (left, top, right, bottom) in lines([*texts[:2], texts[3]]):
+        placed.append((word, (left, top - 2, right, bottom)))
+    placed = [(word, (x0, y0 + PITCH * (y0 > 80), x1, y1 + PITCH * (y0 > 80))) for word, (x0, y0, x1, y1) in placed]
+    placed.append(("nghiệp,", (30.0, 40.0 + 2 * PITCH, 86.0, 58.0 + 2 * PITCH)))
+    assert read(placed) == [texts]
 
 
 def test_a_heading_in_larger_type_is_a_paragraph() -> None:
