@@ -18,7 +18,7 @@ model = clip4str_vn_tiny(pretrained=True)
 (text, confidence), *_ = recognition_predictor_of(model)([open_image(Path("examples/pho.png"))])
 print(f"{text} ({confidence:.0%})")
 
-# A page: a detector finds the words, docTR builds lines, blocks and the reading order.
+# A page: a detector finds the words, which are read and put in order: columns, paragraphs, lines.
 picture = open_image(Path("examples/page.png"))
 page = read_page(page_predictor(model, detector("rapidocr")), picture)
 print(as_markdown(document_of([page])))

@@ -8,7 +8,7 @@ import clip4str_doctr
 from clip4str_doctr.detection import detector
 from clip4str_doctr.pages.reading import page_predictor
 
-read = page_predictor(clip4str_doctr.clip4str_vn_tiny(pretrained=True), detector("rapidocr"), layout="rows")
+read = page_predictor(clip4str_doctr.clip4str_vn_tiny(pretrained=True), detector("rapidocr"))
 (page,) = read(DocumentFile.from_images("examples/receipt.jpg")).pages
 
 prices = []

@@ -1,5 +1,5 @@
 """A scanned PDF -> one whose words can be searched and copied. In a shell:
-clip4str-doctr page scan.pdf --format pdf -o searchable
+clip4str-doctr page scan.pdf --no-turn --format pdf -o searchable
 """
 
 import sys

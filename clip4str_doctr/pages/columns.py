@@ -40,7 +40,7 @@ _Table = frozenset[str]  # why rows are a table's: "labels", "counters", "figure
 class ColumnBuilder(OrderedBuilder):
     """docTR's builder, but with the columns that `columns_of` finds, and one block for each paragraph.
 
-    `predictor.doc_builder = ColumnBuilder()` gives any OCRPredictor this order; words may have boxes or polygons.
+    `predictor.doc_builder = ColumnBuilder()` gives any OCRPredictor this order, for pages that lie nearly level.
     """
 
     def order(self, boxes: Boxes, texts: list[str]) -> list[list[list[int]]]:

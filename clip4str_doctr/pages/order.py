@@ -12,10 +12,13 @@ __all__ = ["OrderedBuilder", "keep_order"]
 
 
 class OrderedBuilder(DocumentBuilder, ABC):
-    """docTR's builder, but blocks, lines and words are what `order` makes of the words of a page."""
+    """docTR's builder, but blocks, lines and words are what `order` makes of the words of a page.
 
-    def __init__(self) -> None:
-        super().__init__(resolve_lines=True, resolve_blocks=False)
+    export_as_straight_boxes: as docTR's builder takes it, for words that are polygons.
+    """
+
+    def __init__(self, *, export_as_straight_boxes: bool = False) -> None:
+        super().__init__(resolve_lines=True, resolve_blocks=False, export_as_straight_boxes=export_as_straight_boxes)
 
     def __call__(self, *args: Any, **options: Any) -> Document:
         document = super().__call__(*args, **options)

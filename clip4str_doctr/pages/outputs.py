@@ -1,7 +1,7 @@
 """docTR documents -> text, JSON, hOCR and Markdown, with docTR's own exports where it has them.
 
-Blocks, lines and words are written in the order in which they stand. docTR 1.1 would look for one anew at each export,
-after the page's builder has settled that, and take rows of a table for columns.
+Blocks, lines and words are written in the order in which they stand, also those of pages that another builder made, for
+which docTR 1.1 would look for one at each export.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""Page pictures -> docTR pages, with docTR's own predictor and document builder."""
+"""Page pictures -> docTR pages, with docTR's own predictor and our reading order."""
 
 import logging
 import unicodedata

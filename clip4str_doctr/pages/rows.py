@@ -1,8 +1,8 @@
 """How a page lies, and words side by side -> one line across it, as receipts, price lists and tables are read.
 
 docTR cuts its lines where the gap between two words is wide, and orders what remains column by column: names first,
-then prices. No option of its builder prevents that: docTR 1.1 adapts the gap to the page, and its lines lose words on
-pages that lie askew by two degrees.
+then prices. No option of its builder prevents that: docTR 1.1 adapts the gap to the page, and where that lies askew by
+two degrees, words stray into other lines.
 """
 
 import numpy as np

@@ -3,6 +3,8 @@
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.training.synth.families import STREET_PACKAGES
 from clip4str_doctr.training.synth.fonts import FONT_PACKAGES
@@ -20,6 +22,7 @@ def test_every_preset_has_a_name_in_doctr() -> None:
     assert set(PROJECT["entry-points"]["clip4str_doctr.recognition"]) == set(PRESETS)
 
 
-def test_readme_shows_the_example_as_it_is() -> None:
-    example = (REPO / "examples" / "read_words.py").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["read_words.py", "read_page.py"])
+def test_readme_shows_the_examples_as_they_are(name: str) -> None:
+    example = (REPO / "examples" / name).read_text(encoding="utf-8")
     assert f"```python\n{example}```" in (REPO / "README.md").read_text(encoding="utf-8")
