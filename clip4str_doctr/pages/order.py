@@ -8,11 +8,15 @@ import numpy.typing as npt
 from doctr.io.elements import Block, Document, Line, Page
 from doctr.models.builder import DocumentBuilder
 
+from clip4str_doctr.pages.lone_letters import settle_cases
+
 __all__ = ["OrderedBuilder", "keep_order"]
 
 
 class OrderedBuilder(DocumentBuilder, ABC):
     """docTR's builder, but blocks, lines and words are what `order` makes of the words of a page.
+
+    Letters that stand alone get the case that they have beside the other words of their line.
 
     export_as_straight_boxes: as docTR's builder takes it, for words that are polygons.
     """
@@ -20,15 +24,16 @@ class OrderedBuilder(DocumentBuilder, ABC):
     def __init__(self, *, export_as_straight_boxes: bool = False) -> None:
         super().__init__(resolve_lines=True, resolve_blocks=False, export_as_straight_boxes=export_as_straight_boxes)
 
-    def __call__(self, *args: Any, **options: Any) -> Document:
-        document = super().__call__(*args, **options)
-        for page in document.pages:
+    def __call__(self, pages: list[npt.NDArray[np.uint8]], *args: Any, **options: Any) -> Document:
+        document = super().__call__(pages, *args, **options)
+        for page, pixels in zip(document.pages, pages, strict=True):
             words = [word for block in page.blocks for line in block.lines for word in line.words]
             height, width = page.dimensions
             corners = [np.asarray(word.geometry, np.float64) * (width, height) for word in words]
             boxes = np.array([[*points.min(0), *points.max(0)] for points in corners]).reshape(-1, 4)
             blocks = self.order(boxes, [word.value for word in words])
             page.blocks = [Block([Line([words[number] for number in line]) for line in lines]) for lines in blocks]
+            settle_cases(pixels, [line.words for block in page.blocks for line in block.lines])
             keep_order(page)
         return document
 

@@ -35,12 +35,13 @@ def built_page(
     page_hw: tuple[int, int],
     confidence: float = 0.8,
     builder: DocumentBuilder | None = None,
+    pixels: npt.NDArray[np.uint8] | None = None,
 ) -> Any:
-    """What a builder makes of these words: one page of a document."""
+    """What a builder makes of these words, on a white page if no other is given: one page of a document."""
     height, width = page_hw
     boxes = np.array([box for _, box in placed], np.float64).reshape(-1, 4) / (width, height, width, height)
     document = (builder or ColumnBuilder())(
-        [np.full((*page_hw, 3), 255, np.uint8)],
+        [np.full((*page_hw, 3), 255, np.uint8) if pixels is None else pixels],
         [boxes],
         [np.ones(len(placed))],
         [[(word, confidence) for word, _ in placed]],
