@@ -25,7 +25,10 @@ def settle_cases(pixels: Pixels, lines: Sequence[Sequence[Any]]) -> None:
     """pixels: (H, W, 3) uint8 of a page; lines: docTR's words in each, whose values are changed in place.
 
     Measured are the strokes: of the letter, and of the words in its line that hold capitals, digits or high letters.
+    Pixels of another type, which docTR takes, too, are not measured.
     """
+    if pixels.dtype != np.uint8:
+        return
     for words in lines:
         lone = [word for word in words if word.value.lower() in _ALIKE or word.value == "0"]
         if not lone:

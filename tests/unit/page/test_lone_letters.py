@@ -61,6 +61,7 @@ def test_what_is_left_as_it_was_read() -> None:
     pixels, words = drawn(["2", "x"])
     words[1].value = "X"
     settle_cases(np.full_like(pixels, 255), [words])
+    settle_cases(pixels / np.float32(255), [words])  # type: ignore[arg-type]
     words[1].geometry = np.zeros((2, 2))
     settle_cases(pixels, [words])
     assert words[1].value == "X"
