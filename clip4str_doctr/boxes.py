@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Page", "Quads", "Scores", "as_quads", "check_page", "enclosing_boxes", "in_order"]
+__all__ = ["Page", "Quads", "Scores", "as_quads", "check_page", "enclosing_boxes", "in_order", "word_boxes"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,12 @@ def as_quads(found: Any, page_hw: tuple[int, int]) -> tuple[Quads, Scores]:
 def enclosing_boxes(quads: Quads) -> npt.NDArray[np.float64]:
     """quads (N, 4, 2) -> straight boxes (N, 4): xmin, ymin, xmax, ymax."""
     return np.concatenate([quads.min(axis=1), quads.max(axis=1)], axis=1)
+
+
+def word_boxes(words: Sequence[Any], page_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """docTR's words, whose two or four corners are shares of a page -> straight boxes (N, 4) around them in pixels."""
+    corners = [np.asarray(word.geometry, np.float64) * page_hw[::-1] for word in words]
+    return np.array([[*points.min(axis=0), *points.max(axis=0)] for points in corners]).reshape(-1, 4)
 
 
 def in_order(quad: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

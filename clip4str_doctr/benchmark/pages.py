@@ -28,7 +28,7 @@ from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser, version
 from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, Layout, PageWord, RenderedPage, photographed, render_page
 from clip4str_doctr.benchmark.report import device_name, package_commit, tell, weights_of
 from clip4str_doctr.benchmark.scene_text import SceneText
-from clip4str_doctr.boxes import enclosing_boxes
+from clip4str_doctr.boxes import enclosing_boxes, word_boxes
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.detection import detector
 from clip4str_doctr.finders import TesseractWords
@@ -36,7 +36,7 @@ from clip4str_doctr.lines import MARGIN
 from clip4str_doctr.lookup import find_weights
 from clip4str_doctr.pages.columns import ColumnBuilder
 from clip4str_doctr.pages.outputs import as_text
-from clip4str_doctr.pages.reading import document_of
+from clip4str_doctr.pages.reading import document_of, words_of
 from clip4str_doctr.pages.rows import rows_of
 
 __all__ = ["KINDS", "PageReading", "measure", "pages_of", "scene_pages", "score_pages"]
@@ -121,12 +121,10 @@ class Reader:
         begin = time.perf_counter()
         page = self._predictor([image]).pages[0]
         whole = time.perf_counter() - begin
-        words = [word for block in page.blocks for line in block.lines for word in line.words]
-        height, width = image.shape[:2]
-        corners = np.array([word.geometry for word in words], np.float64).reshape(-1, 4)
+        words = words_of(page)
         seconds = {**self._seconds, "rest": whole - sum(self._seconds.values())}
         texts, text = [word.value for word in words], as_text(document_of([page]))
-        return PageReading(corners * (width, height, width, height), texts, text, seconds)
+        return PageReading(word_boxes(words, image.shape[:2]), texts, text, seconds)
 
 
 class TesseractReader:

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from clip4str_doctr.boxes import word_boxes
+
 __all__ = ["settle_cases"]
 
 Pixels = npt.NDArray[np.uint8]
@@ -34,12 +36,12 @@ def settle_cases(pixels: Pixels, lines: Sequence[Sequence[Any]]) -> None:
         if not lone:
             continue
         others = [word for word in words if word not in lone and any(map(_is_high, word.value))]
-        heights = [height for word in others if (height := _stroke_height(pixels, word.geometry))]
+        heights = [height for word in others if (height := _stroke_height(pixels, word))]
         if not heights:
             continue
         capital = float(np.median(heights))
         for word in lone:
-            height = _stroke_height(pixels, word.geometry)
+            height = _stroke_height(pixels, word)
             if 0 < height < _SMALL * capital:
                 word.value = "o" if word.value == "0" else word.value.lower()
             elif height > _CAPITAL * capital:
@@ -50,12 +52,11 @@ def _is_high(symbol: str) -> bool:
     return symbol.isdigit() or symbol.isupper() or symbol in _HIGH
 
 
-def _stroke_height(pixels: Pixels, geometry: Any) -> int:
+def _stroke_height(pixels: Pixels, word: Any) -> int:
     """Of the highest stroke in a word's box, in pixels; 0 where there is none."""
-    height, width = pixels.shape[:2]
-    points = np.asarray(geometry, np.float64) * (width, height)
-    (x0, y0), (x1, y1) = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
-    crop = pixels[max(y0, 0) : y1, max(x0, 0) : x1]
+    left, top, right, bottom = word_boxes([word], pixels.shape[:2])[0]
+    x0, y0, x1, y1 = (max(int(edge), 0) for edge in (left, top, np.ceil(right), np.ceil(bottom)))
+    crop = pixels[y0:y1, x0:x1]
     if min(crop.shape[:2]) < 3:
         return 0
     grey = cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_RGB2GRAY)

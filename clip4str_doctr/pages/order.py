@@ -8,6 +8,7 @@ import numpy.typing as npt
 from doctr.io.elements import Block, Document, Line, Page
 from doctr.models.builder import DocumentBuilder
 
+from clip4str_doctr.boxes import word_boxes
 from clip4str_doctr.pages.lone_letters import settle_cases
 
 __all__ = ["OrderedBuilder", "keep_order"]
@@ -28,10 +29,7 @@ class OrderedBuilder(DocumentBuilder, ABC):
         document = super().__call__(pages, *args, **options)
         for page, pixels in zip(document.pages, pages, strict=True):
             words = [word for block in page.blocks for line in block.lines for word in line.words]
-            height, width = page.dimensions
-            corners = [np.asarray(word.geometry, np.float64) * (width, height) for word in words]
-            boxes = np.array([[*points.min(0), *points.max(0)] for points in corners]).reshape(-1, 4)
-            blocks = self.order(boxes, [word.value for word in words])
+            blocks = self.order(word_boxes(words, page.dimensions), [word.value for word in words])
             page.blocks = [Block([Line([words[number] for number in line]) for line in lines]) for lines in blocks]
             settle_cases(pixels, [line.words for block in page.blocks for line in block.lines])
             keep_order(page)

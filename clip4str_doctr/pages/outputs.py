@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 import numpy as np
 from doctr.io.elements import Document, Page
 
+from clip4str_doctr.boxes import word_boxes
+
 __all__ = ["WRITERS", "as_hocr", "as_json", "as_markdown", "as_text"]
 
 # Between words, in heights of a line: such rows are of a table.
@@ -63,14 +65,12 @@ def _kept_breaks(block: Any, page_hw: tuple[int, int]) -> list[bool]:
 
     Where that is so of half of the lines, as in addresses and verses, all keep their breaks.
     """
-    geometries = [[np.asarray(word.geometry, np.float64) for word in line.words] for line in block.lines]
-    # Each (words, 2, 2): the corners of each word in pixels.
-    lines = [np.array([(one.min(0), one.max(0)) for one in line]) * page_hw[::-1] for line in geometries]
-    heights = [np.median(np.ptp(line[..., 1], axis=1)) for line in lines]
-    gaps = [np.max(line[1:, 0, 0] - line[:-1, 1, 0], initial=0) for line in lines]
+    lines = [word_boxes(line.words, page_hw) for line in block.lines]
+    heights = [np.median(line[:, 3] - line[:, 1]) for line in lines]
+    gaps = [np.max(line[1:, 0] - line[:-1, 2], initial=0) for line in lines]
     rows = [gap > _WIDE_GAP * height for gap, height in zip(gaps, heights, strict=True)]
-    widths = [np.ptp(line[..., 0]) for line in lines]
-    needed = [np.ptp(line[0, :, 0]) + height for line, height in zip(lines, heights, strict=True)]
+    widths = [line[:, 2].max() - line[:, 0].min() for line in lines]
+    needed = [line[0, 2] - line[0, 0] + height for line, height in zip(lines, heights, strict=True)]
     fits = [width + word < max(widths) for width, word in zip(widths, needed[1:], strict=False)]
     kept = [bool(np.any(reasons)) for reasons in zip(fits, rows, rows[1:], strict=False)]
     return [True] * len(kept) if 2 * sum(kept) >= len(kept) else kept

@@ -11,6 +11,7 @@ from doctr.io.elements import Block, Document, Line, Page
 from doctr.models.predictor import OCRPredictor
 from torch import nn
 
+from clip4str_doctr.boxes import word_boxes
 from clip4str_doctr.pages.columns import ColumnBuilder
 from clip4str_doctr.pages.order import keep_order
 from clip4str_doctr.pages.rows import RowBuilder
@@ -126,9 +127,9 @@ def turn_of(page: Page) -> int:
 
 def _certainty(page: Page) -> tuple[float, bool]:
     """The words' mean confidence, and whether most of what they cover stands."""
-    words, (height, width) = words_of(page), page.dimensions
-    corners = np.array([word.geometry for word in words], np.float64).reshape(len(words), -1, 2)
-    sides = (corners.max(axis=1) - corners.min(axis=1)) * (width, height)
+    words = words_of(page)
+    boxes = word_boxes(words, page.dimensions)
+    sides = boxes[:, 2:] - boxes[:, :2]
     # By their length: on its side, "ở" does not stand, nor does "I" lie.
     lengths, standing = sides.max(axis=1), sides[:, 1] > _STANDING * sides[:, 0]
     stands = float(lengths[standing].sum()) > 0.5 * float(lengths.sum())
