@@ -55,8 +55,7 @@ def columns_of(boxes: Boxes, texts: Sequence[str]) -> list[list[list[int]]]:
     """
     if not len(boxes):
         return []
-    level, _ = level_rows(boxes)
-    sheet = Sheet(level, texts)
+    sheet = Sheet(*level_rows(boxes), texts)
     return [part for column in _columns(sheet, np.arange(len(boxes))) for part in paragraphs(sheet, column)]
 
 

@@ -18,15 +18,15 @@ _GUTTER, _GUTTER_OF_GAPS = 1.0, 3.0
 
 
 class Sheet:
-    """level: boxes (N, 4) of words as if the page lay level, one at least; texts: the words.
+    """level, rows: boxes (N, 4) of words as if the page lay level, one at least, and their rows; texts: the words.
 
     height: of the usual word. space: the usual gap between words. gutter: the least between cells. All in pixels.
     """
 
-    def __init__(self, level: Boxes, texts: Sequence[str]) -> None:
+    def __init__(self, level: Boxes, rows: Sequence[Row], texts: Sequence[str]) -> None:
         self.level, self.texts = level, texts
         self.height = max(float(np.median(level[:, 3] - level[:, 1])), 1e-6)
-        gaps = np.concatenate([self.gaps(row) for row in group_rows(level, np.arange(len(level)))])
+        gaps = np.concatenate([self.gaps(row) for row in rows])
         near = gaps[(gaps > 0) & (gaps < _SPACE * self.height)]
         self.space = float(np.median(near)) if len(near) else 0.0
         self.gutter = max(_GUTTER * self.height, _GUTTER_OF_GAPS * self.space)
