@@ -20,7 +20,7 @@ from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.command import BenchCommandError, positive, run_bench
 from clip4str_doctr.benchmark.command import add_arguments as add_bench_arguments
 from clip4str_doctr.config import PRESETS, CrossModal
-from clip4str_doctr.file_types import IMAGE_SUFFIXES, listed, overlooked
+from clip4str_doctr.file_types import IMAGE_SUFFIXES, absent, listed, overlooked
 from clip4str_doctr.pages.command import PageCommandError, read_pages
 from clip4str_doctr.pages.command import add_arguments as add_page_arguments
 
@@ -174,11 +174,11 @@ def _read(args: argparse.Namespace) -> int:
     from clip4str_doctr.images import find_images
     from clip4str_doctr.pictures import read_pictures
 
-    missing = [path for path in args.paths if not path.exists()]
-    if len(missing) == len(args.paths):
-        raise CommandError(f"no such file or folder: {', '.join(map(str, missing))}")
-    for path in missing:
-        print(f"{path}: no such file or folder", file=sys.stderr)
+    missing = absent(args.paths)
+    if all(path in missing for path in args.paths):
+        raise CommandError("; ".join(f"{path}: {why}" for path, why in missing.items()))
+    for path, why in missing.items():
+        print(f"{path}: {why}", file=sys.stderr)
     try:
         given = [path for path in args.paths if path not in missing]
         for complaint in overlooked(given, IMAGE_SUFFIXES):

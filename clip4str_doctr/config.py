@@ -1,5 +1,6 @@
 """What a model is made of: small frozen dataclasses, their JSON form, and the two presets."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -107,6 +108,8 @@ class DecodeConfig:
     cross_length: CrossLength = "visual"
 
     def __post_init__(self) -> None:
+        if isinstance(self.max_symbols, bool) or not isinstance(self.max_symbols, int):
+            raise ValueError(f"max_symbols must be an integer, got {self.max_symbols!r}")
         if self.max_symbols < 1:
             raise ValueError(f"max_symbols must be at least 1, got {self.max_symbols}")
         if not isinstance(self.decode_ar, bool):
@@ -134,10 +137,25 @@ class DecodeConfig:
 
 @dataclass(frozen=True)
 class PreprocessConfig:
-    """Per-channel mean and std (RGB, of pixels in 0..1) that belong to the weights."""
+    """Per-channel mean and std (RGB, of pixels in 0..1) that belong to the weights.
+
+    Raises ValueError for what is not three numbers each, or a std that is not above 0.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            try:
+                red, green, blue = map(float, values)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name} must be three numbers, of red, green and blue, got {values!r}") from error
+            if not all(map(math.isfinite, (red, green, blue))) or (name == "std" and min(red, green, blue) <= 0):
+                raise ValueError(f"{name} must be finite{', and above 0' if name == 'std' else ''}, got {values!r}")
+            # Lists, as of a JSON file, become tuples.
+            object.__setattr__(self, name, (red, green, blue))
 
 
 # The reference's script reads with 0.5/0.5 although training was configured with CLIP's: a card records one of them.

@@ -93,7 +93,6 @@ class AnyDetector(nn.Module):
         self.margin = (MARGIN if kind == "lines" else 0.0) if margin is None else float(margin)
         if not 0 <= self.margin < 10:
             raise ValueError(f"margin must be 0 or more, in heights of the box or letters, got {margin}")
-        self.assume_straight_pages = assume_straight_pages
         # Where docTR looks for the threshold of the text maps and, in its own code, for the kind of boxes.
         self.model = _Model(assume_straight_pages)
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-__all__ = ["IMAGE_SUFFIXES", "PAGE_SUFFIXES", "listed", "overlooked"]
+__all__ = ["IMAGE_SUFFIXES", "PAGE_SUFFIXES", "absent", "listed", "overlooked"]
 
 # What every wheel of Pillow reads.
 IMAGE_SUFFIXES = frozenset(
@@ -23,6 +23,18 @@ _OTHERS = frozenset(
 def listed(suffixes: Collection[str]) -> str:
     """ ".tif", ".bmp" -> "bmp, tif"."""
     return ", ".join(suffix.removeprefix(".") for suffix in sorted(suffixes))
+
+
+def absent(paths: Iterable[Path]) -> dict[Path, str]:
+    """Those at which nothing can be looked up -> why: there is nothing, the name is too long, a folder is closed."""
+    reasons = {}
+    for path in paths:
+        try:
+            if not path.exists():
+                reasons[path] = "no such file or folder"
+        except OSError as error:
+            reasons[path] = error.strerror or str(error)
+    return reasons
 
 
 def overlooked(paths: Iterable[Path], suffixes: Collection[str]) -> list[str]:

@@ -4,6 +4,7 @@ The model's preprocessing does none of this: its reference ignores EXIF orientat
 """
 
 import re
+import struct
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,16 +108,26 @@ def _upright(image: Image.Image) -> Image.Image:
     # TIFF is turned by Pillow when it is loaded, and its tag is then gone.
     image.load()
     # Not ImageOps.exif_transpose: it also writes all EXIF data anew, and so fails where any other tag is damaged.
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    try:
+        exif = image.getexif()
+    except (OSError, SyntaxError, ValueError, struct.error):
+        # Pillow reads damaged EXIF of a JPEG as none, that of a PNG or WebP not at all; the pixels are whole.
+        return image
+    turn = _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image, whites: tuple[int, ...]) -> Image.Image:
     """whites: what may be white where the mode does not say, in ascending order."""
+    key = image.info.get("transparency")
     if image.mode.startswith("I;16"):
         # "L" would clip at 255. Rounded, so that 257 * v gives v, the way 8 bits are widened to 16.
         values = np.asarray(image, dtype=np.uint32)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        scaled = ((values + 128) // 257).astype(np.uint8)
+        image = Image.fromarray(scaled if key is None else np.where(values == key, np.uint8(255), scaled))
+    elif isinstance(key, tuple) and max(key) > 255:
+        # A PNG of 16 bits a channel: Pillow keeps the high bytes of its pixels, but the whole key.
+        image.info["transparency"] = tuple(value >> 8 for value in key)
     elif image.mode in {"I", "F"}:
         image = Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), whites))
     if image.has_transparency_data:

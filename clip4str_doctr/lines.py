@@ -204,8 +204,10 @@ def _line(page: Page, quad: npt.NDArray[np.float64]) -> _Line | Quads:
     sides = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
     width, height = (sides[0] + sides[2]) / 2, (sides[1] + sides[3]) / 2
     # Before it is warped: the strip of a long standing box would be tens of millions of pixels.
+    # On the page: docTR would take a start left of it from the right, and drop what is empty then.
+    whole = np.clip(quad, 0, (page.shape[1], page.shape[0]))[None]
     if width >= 1 and height > _STANDING * width:
-        return quad[None]
+        return whole
     strip = strip_of(page, quad)
     if strip is None:
         return np.zeros((0, 4, 2))
@@ -217,12 +219,12 @@ def _line(page: Page, quad: npt.NDArray[np.float64]) -> _Line | Quads:
     upright = _sheared(mask, lean) if lean else mask
     core = mask[PAD:-PAD].sum(axis=1).astype(np.float64)
     if not core.any():
-        return quad[None]
+        return whole
     top, bottom = (PAD + row for row in _band(core, 0.42))
     body = max(bottom - top, LINE_HEIGHT // 5)
     labels, parts = _components(upright, top, bottom, body)
     if not parts:
-        return quad[None]
+        return whole
     parts = without_chains(parts, bottom, body)
     runs, run_of = _runs(labels, parts, top, bottom, body)
     return _Line(strip, (page.shape[0], page.shape[1]), labels, parts, runs, run_of, top, bottom, body, lean)

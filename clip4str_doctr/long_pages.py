@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from clip4str_doctr.boxes import Page, Quads, enclosing_boxes
+from clip4str_doctr.boxes import Page, Quads
 
 __all__ = ["find_in_stretches", "stretches"]
 
@@ -53,18 +53,30 @@ def find_in_stretches(find: Callable[[Page], Quads], page: Page, longest: int) -
 def _joined(above: Quads, below: Quads, seam: float, near: float) -> Quads:
     """Lines of both sides by their middle; one just beyond the seam only if the other side lacks it."""
     above_at, below_at = above[..., 1].mean(1) - seam, below[..., 1].mean(1) - seam
-    joined = list(above[above_at < 0])
-    beyond = (*below[below_at >= 0], *below[(-near < below_at) & (below_at < 0)])
-    for line in (*beyond, *above[(0 <= above_at) & (above_at < near)]):
-        # Only what lies at the seam can have been seen twice.
-        if abs(line[:, 1].mean() - seam) >= near or not any(_same(line, other) for other in joined):
-            joined.append(line)
-    return np.array(joined).reshape(-1, 4, 2)
+    upper, lower = list(above[above_at < 0]), list[npt.NDArray[np.float64]]()
+
+    def join(lines: Quads, own: list[npt.NDArray[np.float64]], others: list[npt.NDArray[np.float64]]) -> None:
+        for line in lines:
+            # Only what lies at the seam can have been seen twice, and by the other side.
+            if abs(line[:, 1].mean() - seam) >= near or not any(_same(line, other) for other in others):
+                own.append(line)
+
+    join(below[below_at >= 0], lower, upper)
+    join(below[(-near < below_at) & (below_at < 0)], lower, upper)
+    join(above[(0 <= above_at) & (above_at < near)], upper, lower)
+    return np.array([*upper, *lower]).reshape(-1, 4, 2)
 
 
 def _same(line: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> bool:
-    """Whether the middle of one lies in the other's straight box: two stretches may part one line differently."""
-    boxes = enclosing_boxes(np.stack([line, other]))
-    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside = (boxes[:, :2] <= middles[::-1]) & (middles[::-1] <= boxes[:, 2:])
-    return bool(inside.all(1).any())
+    """Whether the middle of one lies within the other: two stretches may part one line differently.
+
+    Within the quads themselves: the straight boxes of neighbours overlap where lines slant.
+    """
+    return _holds(line, other.mean(0)) or _holds(other, line.mean(0))
+
+
+def _holds(quad: npt.NDArray[np.float64], point: npt.NDArray[np.float64]) -> bool:
+    """Whether a point lies on one and the same side of all sides of a convex quad."""
+    side, way = np.roll(quad, -1, axis=0) - quad, point - quad
+    turns = side[:, 0] * way[:, 1] - side[:, 1] * way[:, 0]
+    return bool((turns >= 0).all() or (turns <= 0).all())

@@ -3,7 +3,7 @@
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,15 @@ import numpy.typing as npt
 import torch
 
 from clip4str_doctr.batches import in_batches
-from clip4str_doctr.config import PreprocessConfig
 from clip4str_doctr.images import UnreadableImageError, open_image
-from clip4str_doctr.plugin import cuts_at_gaps
-from clip4str_doctr.preprocess import Preprocess
+from clip4str_doctr.plugin import cuts_at_gaps, preprocessor_of
 from clip4str_doctr.wide_crops import WIDE_FROM, confidence_kind, read_at_gaps
 
 __all__ = ["read_pictures"]
 
 logger = logging.getLogger(__name__)
 
+_Preprocess = Callable[[Sequence[npt.NDArray[np.uint8]]], torch.Tensor]
 _Opened = tuple[Path, torch.Tensor, "npt.NDArray[np.uint8] | None"]
 
 
@@ -32,10 +31,13 @@ def read_pictures(model: Any, paths: Sequence[Path], batch_size: int) -> Iterato
     model: any docTR recogniser, in eval mode; it reads where its weights are. Where memory does not hold `batch_size`
     crops, batches are halved, with one warning. Raises torch's error, if there is no room for one.
     """
-    cfg = model.cfg
-    preprocess = Preprocess(cfg["input_shape"][-2:], PreprocessConfig(cfg["mean"], cfg["std"]))
+    # Letterboxed or squashed, as a predictor of this model has it.
+    processor = preprocessor_of(model)
     device = next(model.parameters()).device
     sizes = [batch_size]
+
+    def preprocess(crops: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
+        return torch.cat(processor(crops))
 
     def read(pixels: torch.Tensor) -> list[tuple[str, float]]:
         with torch.inference_mode():
@@ -68,10 +70,10 @@ def read_pictures(model: Any, paths: Sequence[Path], batch_size: int) -> Iterato
             yield path, text, confidence
 
 
-def _opened(paths: Sequence[Path], preprocess: Preprocess, cut_from: float) -> Iterator[_Opened]:
+def _opened(paths: Sequence[Path], preprocess: _Preprocess, cut_from: float) -> Iterator[_Opened]:
     """(path, pixels (1, 3, H, W), the crop where it is wider than `cut_from` heights).
 
-    An image is squashed to the model's size as soon as it is open, so that memory holds one whole image at a time; but
+    An image is brought to the model's size as soon as it is open, so that memory holds one whole image at a time; but
     wide ones are kept for a second look, where docTR's users get that.
     """
     for path in paths:

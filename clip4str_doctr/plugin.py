@@ -32,6 +32,7 @@ __all__ = [
     "CropPreProcessor",
     "cuts_at_gaps",
     "factories",
+    "preprocessor_of",
     "recognition_predictor_of",
     "register",
     "register_into",
@@ -129,20 +130,17 @@ def recognition_predictor_of(
 
     if unknown := sorted(set(ignored) - {"pretrained_backbone"}):
         raise TypeError(f"recognition_predictor got {unknown}, which mean nothing to {type(model).__name__}; leave out")
-    if split_wide_crops not in (True, False, "gaps", None):
+    # By identity: 1 is equal to True, and would be taken for it here and not below.
+    if not (split_wide_crops is None or isinstance(split_wide_crops, bool) or split_wide_crops == "gaps"):
         raise ValueError(f'split_wide_crops must be True, False, "gaps" or None, got {split_wide_crops!r}')
-    cfg = model.cfg
+    if getattr(model, "exportable", False):
+        raise ValueError(
+            "an exportable model gives logits alone, of which a predictor makes no words; build it without"
+        )
     if split_wide_crops is None and cuts_at_gaps(model):
         split_wide_crops = "gaps"
-    mean, std = cfg["mean"] if mean is None else mean, cfg["std"] if std is None else std
-    preprocess = PreprocessConfig(_triple(mean), _triple(std))
-    height, width = cfg["input_shape"][-2:]
     # docTR calls its preprocessor and asks for no more; why ours is not one of its class stands above.
-    processor: Any = CropPreProcessor((height, width), preprocess, batch_size)
-    if preserve_aspect_ratio is None:
-        preserve_aspect_ratio = cfg.get("preserve_aspect_ratio", False)
-    if preserve_aspect_ratio:
-        processor = _letterbox((height, width), preprocess, batch_size, symmetric_pad)
+    processor: Any = preprocessor_of(model, batch_size, mean, std, preserve_aspect_ratio, symmetric_pad)
     if hasattr(model, "_orig_mod"):
         # docTR 1.0 calls `to` before every batch. What torch.compile wraps a model in has nn.Module's, which would
         # change dtypes that the model's own leaves alone.
@@ -150,6 +148,32 @@ def recognition_predictor_of(
     return WideCropPredictor(
         processor, model, split_wide_crops=split_wide_crops is True, cut_at_gaps=split_wide_crops == "gaps"
     )
+
+
+def preprocessor_of(
+    model: Any,
+    batch_size: int = 128,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    preserve_aspect_ratio: bool | None = None,
+    symmetric_pad: bool = False,
+) -> Callable[[Any], list[torch.Tensor]]:
+    """What brings crops to a model's size, as `recognition_predictor_of` says; docTR is imported for letterboxes alone.
+
+    Raises ValueError for a mean or std that is none.
+    """
+    cfg = model.cfg
+    channels: tuple[Any, Any] = (cfg["mean"] if mean is None else mean, cfg["std"] if std is None else std)
+    preprocess = PreprocessConfig(*channels)
+    height, width = cfg["input_shape"][-2:]
+    if preserve_aspect_ratio is None:
+        preserve_aspect_ratio = cfg.get("preserve_aspect_ratio", False)
+    if preserve_aspect_ratio:
+        letterbox: Callable[[Any], list[torch.Tensor]] = _letterbox(
+            (height, width), preprocess, batch_size, symmetric_pad
+        )
+        return letterbox
+    return CropPreProcessor((height, width), preprocess, batch_size)
 
 
 def _letterbox(size: tuple[int, int], preprocess: PreprocessConfig, batch_size: int, symmetric_pad: bool) -> Any:
@@ -267,8 +291,3 @@ def _doctr_version() -> str:
         return version("python-doctr")
     except PackageNotFoundError:
         return "(unknown version)"
-
-
-def _triple(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return (red, green, blue)

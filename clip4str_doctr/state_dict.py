@@ -15,11 +15,11 @@ import torch
 from clip4str_doctr.atomic import written
 from clip4str_doctr.checkpoint import is_safetensors, is_state_dict, read_checkpoint, read_state_dict
 from clip4str_doctr.config import PRESETS, ModelConfig
-from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.modeling.clip4str import CERTAIN_FROM, CLIP4STR
 from clip4str_doctr.modeling.image_tower import build_image_tower
 from clip4str_doctr.modeling.text_tower import MClipTextTower, take_tokenizer
 from clip4str_doctr.tensor_file import compare_tensors, read_tensors
-from clip4str_doctr.weight_card import TENSOR_FILE, WeightsError, WeightsNotFoundError, sha256_of
+from clip4str_doctr.weight_card import CARD_FILE, TENSOR_FILE, WeightsError, WeightsNotFoundError, sha256_of
 from clip4str_doctr.weight_folder import empty_model, is_weight_folder, own_tensors
 
 __all__ = ["check_prefix", "downloaded", "holds_state_dict", "is_web_address", "load_state_dict"]
@@ -97,7 +97,8 @@ def holds_state_dict(file: Path) -> bool:
 
     Raises WeightsError for a file that cannot be read safely.
     """
-    ours = file.name == TENSOR_FILE and is_weight_folder(file.parent)
+    # With its card: docTR's hubs, too, have a config.json beside weights.
+    ours = file.name == TENSOR_FILE and is_weight_folder(file.parent) and (file.parent / CARD_FILE).is_file()
     return is_state_dict(file) or (is_safetensors(file) and not ours)
 
 
@@ -106,7 +107,8 @@ def load_state_dict(model: CLIP4STR, file: Path, ignored: frozenset[str] = froze
 
     ignored: names that are neither taken nor missed. A model that was built for crops of another size than the weights'
     gets the image tower of the architecture, if they are for that: docTR's evaluation script builds any model for crops
-    of H x 4H. Raises WeightsError, naming what does not fit; the model is unchanged then.
+    of H x 4H. A temperature and `certain_from` that a weights folder's card brought are set back; those of `cfg` stay.
+    Raises WeightsError, naming what does not fit; the model is unchanged then.
     """
     stored = read_tensors(file, torch.float32) if is_safetensors(file) else read_state_dict(file)
     stored = {name: tensor for name, tensor in stored.items() if name not in ignored}
@@ -121,6 +123,10 @@ def load_state_dict(model: CLIP4STR, file: Path, ignored: frozenset[str] = froze
             )
         _resize(model, config)
     model.load_state_dict(stored, strict=not ignored)
+    if model.calibrated_by_card:
+        # Fitted to the weights that were there; of these, nobody measured any.
+        model.postprocessor.temperature, model.certain_from = 1.0, CERTAIN_FROM
+        model.calibrated_by_card = False
     if tokenizer is not None and isinstance(model.text_tower, MClipTextTower):
         model.text_tower.tokenizer = tokenizer
 

@@ -113,7 +113,7 @@ def read_folder(folder: Path, tokenizer: MClipTokenizer | None = None) -> CLIP4S
         config = _read_config(folder, card)
         try:
             model = empty_model(config)
-        except (TypeError, ValueError, ZeroDivisionError) as error:
+        except (RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
             raise WeightsError(f"{folder / CONFIG_FILE} describes no model that can be: {error}") from error
         verification.result()
     tensors = read_tensors(folder / TENSOR_FILE, torch.float32)
@@ -126,6 +126,7 @@ def read_folder(folder: Path, tokenizer: MClipTokenizer | None = None) -> CLIP4S
     if isinstance(model.text_tower, MClipTextTower):
         model.text_tower.tokenizer = tokenizer or _read_tokenizer(folder)
     model.postprocessor.temperature = card.temperature
+    model.calibrated_by_card = True
     if card.certain_from is not None:
         model.certain_from = card.certain_from
     return model

@@ -75,6 +75,8 @@ def load_model(
     mclip = None if tokenizer is None else find_tokenizer_folder(Path(tokenizer).expanduser())
     if place.is_dir():
         model = read_folder(place, None if mclip is None else load_tokenizer(mclip))
+        if mclip is not None and not isinstance(model.text_tower, MClipTextTower):
+            raise ValueError(f"{path} holds a {model.config.arch}, whose text tower takes no tokenizer; leave it out")
     else:
         model = _load_published(place, mclip)
     if normalization is not None:
@@ -160,7 +162,7 @@ def load_into(
     ignore_keys: docTR's: entries of a state dict that are neither taken nor missed. hash_prefix: docTR's: what the
     SHA-256 of a file begins with. options: those of `load_model`.
     The model keeps its device, its training mode and its kind of confidence, and is unchanged if loading fails; where
-    parts are replaced, parameters are new objects, so make optimizers afterwards.
+    parts are replaced, parameters are new objects of float32, so cast and make optimizers afterwards.
     Raises as `load_model`, and ValueError for weights of another architecture.
     """
     if is_web_address(path):
@@ -188,6 +190,7 @@ def load_into(
     model.config = loaded.config
     model.charset = loaded.charset
     model.certain_from = loaded.certain_from
+    model.calibrated_by_card = loaded.calibrated_by_card
     model.preserve_aspect_ratio = loaded.preserve_aspect_ratio
     model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence, loaded.postprocessor.temperature)
 

@@ -4,6 +4,7 @@ Only the standard library at the head: the command line's help shall not wait fo
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -207,7 +208,7 @@ def _accuracy(args: argparse.Namespace, load: Load, device: Device) -> int:
 def _compare(args: argparse.Namespace, device: Device) -> int:
     from clip4str_doctr.benchmark.comparison import compare
     from clip4str_doctr.benchmark.cost import cost_words, measure_costs
-    from clip4str_doctr.benchmark.labelled import open_labelled
+    from clip4str_doctr.benchmark.labelled import check_labels, open_labelled
     from clip4str_doctr.benchmark.results import write_report
     from clip4str_doctr.benchmark.tables import tables_of
     from clip4str_doctr.benchmark.word_sets import check_names, word_sets
@@ -222,7 +223,10 @@ def _compare(args: argparse.Namespace, device: Device) -> int:
     suites, data = args.suite or ([] if args.data else list(SUITES)), args.data or []
     check_names(suites, data)
     for path in data:
-        open_labelled(path, args.crops)  # what is wrong with the last is better known before hours of reading
+        # What is wrong with the last is better known before hours of reading.
+        check_labels(open_labelled(path, args.crops))
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
     where = device(args.device)
     # What costs are of is drawn first: whether the fonts are there is better known before reading than after.
     cost_crops = None if args.no_cost else cost_words()
@@ -235,16 +239,27 @@ def _compare(args: argparse.Namespace, device: Device) -> int:
         _keep(report, args.out, name)
 
     report = compare(read, sets, title=args.title, command=_command(args), device=where, tell=_tell, save=save)
-    if args.out is not None:
-        write_report(report, args.out, name)
-    if cost_crops is not None:
-        report["cost"] = measure_costs(args.models, str(where), cost_crops, _tell)
+    try:
         if args.out is not None:
             write_report(report, args.out, name)
-    if args.out is not None:
-        _unfinished(args.out, name).unlink()
-    _print_tables(tables_of(report))
+            _unfinished(args.out, name).unlink()
+        if cost_crops is not None:
+            report["cost"] = measure_costs(args.models, str(where), cost_crops, _tell)
+            if args.out is not None:
+                write_report(report, args.out, name)
+    finally:
+        # Reading took hours: it is told, whatever became of the rest.
+        _print_tables(tables_of(report))
     return 0
+
+
+def _check_file(path: Path) -> None:
+    """Raise BenchCommandError if no file can be written there: better known before hours of reading than after."""
+    if path.is_dir():
+        raise BenchCommandError(f"-o {path} is a folder; name the JSON file to write")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise BenchCommandError(f"-o {path} cannot be written: nothing can be made in {path.parent}")
 
 
 def _unfinished(out: Path, name: str) -> Path:
@@ -317,12 +332,14 @@ def _page(args: argparse.Namespace, load: Load, device: Device) -> int:
     from clip4str_doctr.benchmark.report import tell
     from clip4str_doctr.benchmark.scene_text import SceneText
 
+    if args.out is not None:
+        _check_file(args.out)
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     data = None if args.data is None else SceneText(args.data)
     report = measure(args.detectors, seeds, args.kinds or KINDS, args.models, device(args.device), data)
+    _print_tables(page_tables(report))
     if args.out is not None:
         tell(report, args.out)
-    _print_tables(page_tables(report))
     return 0
 
 

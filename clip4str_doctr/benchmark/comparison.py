@@ -16,15 +16,13 @@ from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.recognisers import Recogniser, versions
 from clip4str_doctr.benchmark.report import device_name, package_commit
 from clip4str_doctr.benchmark.statistics import RESAMPLES, compare_pair, figures_of, intervals
-from clip4str_doctr.benchmark.word_sets import WordSet
+from clip4str_doctr.benchmark.word_sets import ALL, WordSet
 from clip4str_doctr.training.metrics import judge, nfc
 
 __all__ = ["ALL", "as_word", "compare", "merged", "refigured"]
 
 logger = logging.getLogger(__name__)
 
-# All sets taken as one.
-ALL = "all"
 _SEED = 0
 _BATCH = 256
 # What reports that are merged may differ in, and what stands between several; a device's name has commas in it.
@@ -79,6 +77,8 @@ def compare(
             raise ValueError(f"the set {words.name} holds no words")
         if words.name in report["sets"]:
             raise ValueError(f"two sets are called {words.name}")
+        if words.name == ALL:
+            raise ValueError(f"a set may not be called {ALL}, as all sets together are; rename it")
         answers = {one.name: _read(one, words) for one in recognisers}
         report["sets"][words.name] = {
             "about": words.about,
@@ -152,7 +152,8 @@ def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> di
             if "labels" not in words:
                 raise ValueError(f"the report {one['title']!r} keeps no answers of {name} to be merged")
             known = sets.setdefault(name, {**words, "answers": {}})
-            if any(known[key] != words[key] for key in known if key not in ("answers", "figures", "pairs")):
+            facts = (known.keys() | words.keys()) - {"answers", "figures", "pairs"}
+            if any(known.get(key) != words.get(key) for key in facts):
                 raise ValueError(f"the words of {name} are others in {one['title']!r}; they must be the same in all")
             known["answers"].update(words["answers"])
     for name, words in sets.items():

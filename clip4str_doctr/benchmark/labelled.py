@@ -13,7 +13,7 @@ from clip4str_doctr.benchmark.scene_text import SceneText, Shape, is_scene_text
 from clip4str_doctr.images import UnreadableImageError
 from clip4str_doctr.training.datasets import WordSet, open_word_set
 
-__all__ = ["labelled_words", "name_of", "open_labelled"]
+__all__ = ["check_labels", "labelled_words", "name_of", "open_labelled"]
 
 
 def name_of(path: Path) -> str:
@@ -27,6 +27,16 @@ def open_labelled(path: Path, shape: Shape = "straight") -> WordSet:
     return SceneText(path, shape) if is_scene_text(path) else open_word_set(path)
 
 
+def check_labels(words: WordSet) -> list[tuple[str, str]]:
+    """(name, label) of all words. Raises ValueError if there are none, or one's label is empty, naming it."""
+    entries = words.entries()
+    if not entries:
+        raise ValueError(f"{words.folder} holds no words; every picture needs a label")
+    if empty := [name for name, label in entries if not label.strip()]:
+        raise ValueError(f"{words.folder}: every word needs a label, those of {', '.join(empty[:10])} are empty")
+    return entries
+
+
 def labelled_words(source: Path | WordSet, first: int | None = None) -> tuple[list[npt.NDArray[np.uint8]], list[str]]:
     """-> crops (H, W, 3) uint8 RGB and their labels, in the order of the data set.
 
@@ -35,11 +45,7 @@ def labelled_words(source: Path | WordSet, first: int | None = None) -> tuple[li
     unreadable or no label.
     """
     words = open_labelled(source) if isinstance(source, Path) else source
-    folder, entries = words.folder, words.entries()[:first]
-    if not entries:
-        raise ValueError(f"{folder} holds no words; every picture needs a label")
-    if empty := [name for name, label in entries if not label]:
-        raise ValueError(f"{folder}: every word needs a label, those of {', '.join(empty[:10])} are empty")
+    folder, entries = words.folder, check_labels(words)[:first]
     crops, unread = [], []
     for name, _ in entries:
         try:

@@ -13,7 +13,7 @@ import os
 import shlex
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from clip4str_doctr import __version__
+from clip4str_doctr.benchmark.labelled import name_of
 from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser, versions
 from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, Layout, PageWord, RenderedPage, photographed, render_page
 from clip4str_doctr.benchmark.report import device_name, package_commit, tell, weights_of
@@ -92,7 +93,8 @@ class Reader:
         from doctr.models.predictor import OCRPredictor
         from doctr.models.recognition import zoo
 
-        found: Any = detector(name)  # docTR's annotation asks for its own class, its code for what that does
+        # docTR's annotation asks for its own class, its code for what that does.
+        found: Any = detector(name, device=device)
         reads: Any
         if arch in zoo.ARCHS:
             reads, self.model = recognition_predictor(arch, pretrained=True).to(device), arch
@@ -220,23 +222,25 @@ class _Counts:
         self.symbols += len(truth)
 
 
-def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) -> dict[str, Any]:
-    """Shares over all words of the pages; a word that is not found is not read either. Seconds are means by page.
+def score_pages(read: Iterable[tuple[RenderedPage, PageReading]]) -> dict[str, Any]:
+    """Pages, each with what was read of it -> shares over all their words.
 
+    A word that is not found is not read either. Seconds are means by page.
     recall, precision: of boxes. word_accuracy, word_precision, hmean: end to end, boxes whose text is right, of all
     words, of all boxes given, and their harmonic mean; hmean_uncased: without regard to case. cer: as the reader orders
     words, cer_rows: as rows across the page; both None where the order of words is not known.
     Raises ValueError if no page has a legible word.
     """
-    counts = _Counts()
-    for page, reading in zip(pages, readings, strict=True):
+    counts, seconds, ordered = _Counts(), [], True
+    for page, reading in read:
         counts.add(page, reading)
+        seconds.append(reading.seconds)
+        ordered = ordered and page.ordered
     if not counts.wanted:
-        raise ValueError(f"there is no legible word on {len(pages)} pages")
-    steps = readings[0].seconds
-    given, ordered = max(counts.given, 1), all(page.ordered for page in pages)
+        raise ValueError(f"there is no legible word on {len(seconds)} pages")
+    given = max(counts.given, 1)
     return {
-        "pages": len(pages),
+        "pages": len(seconds),
         "words": counts.wanted,
         "recall": round(counts.found / counts.wanted, 4),
         "precision": round(counts.found / given, 4),
@@ -247,7 +251,7 @@ def score_pages(pages: Sequence[RenderedPage], readings: Sequence[PageReading]) 
         "hmean_uncased": round(2 * counts.right_uncased / (counts.wanted + counts.given), 4),
         "cer": round(counts.edits / counts.symbols, 4) if ordered else None,
         "cer_rows": round(counts.row_edits / counts.symbols, 4) if ordered else None,
-        "seconds_per_page": {step: round(float(np.mean([one.seconds[step] for one in readings])), 3) for step in steps},
+        "seconds_per_page": {step: round(float(np.mean([one[step] for one in seconds])), 3) for step in seconds[0]},
     }
 
 
@@ -291,22 +295,33 @@ def measure(
     if "tesseract" in detectors:
         readers.append(TesseractReader())
     rows = []
-    sets = ((kind, list(pages_of(kind, seeds))) for kind in kinds)
-    for kind, pages in sets if data is None else [(data.folder.name, list(scene_pages(data)))]:
+    # A data set's pictures are opened anew for every reader: memory does not hold a thousand photographs.
+    whole = None if data is None else name_of(data.folder)
+    for kind in kinds if whole is None else [whole]:
+        pages = list(pages_of(kind, seeds)) if data is None else []
         for read in readers:
-            read(pages[0].image)  # warm-up: sessions and weights are made at the first page
-            rows.append({"kind": kind, "reader": read.name, **score_pages(pages, [read(page.image) for page in pages])})
+            shown = pages if data is None else scene_pages(data)
+            rows.append({"kind": kind, "reader": read.name, **score_pages(_readings(read, shown))})
     protocol = _protocol(seeds if data is None else (), device)
-    shown = ["--seeds", str(len(seeds)), "--first-seed", str(seeds[0]), "--kinds", *kinds]
-    if data is not None:
-        protocol["pages"], shown = "legible words of whole pictures", ["--data", data.folder.name]
+    options = ["--seeds", str(len(seeds)), "--first-seed", str(seeds[0]), "--kinds", *kinds]
+    if whole is not None:
+        protocol["pages"], options = "legible words of whole pictures", ["--data", whole]
     command = shlex.join(
-        ["clip4str-doctr", "bench", "page", *shown, "--detectors", *detectors, "--models", *recognisers]
+        ["clip4str-doctr", "bench", "page", *options, "--detectors", *detectors, "--models", *recognisers]
     )
-    title = "Rendered pages" if data is None else f"Pages of {data.folder.name}"
+    title = "Rendered pages" if data is None else f"Pages of {whole}"
     made = {"package": __version__, "commit": protocol["commit"], "device": protocol["device"]}
     report = {"kind": "pages", "title": title, "command": command, "made": made}
     return {**report, "models": {pair.model: pair.facts for pair in pairs}, "rows": rows, "protocol": protocol}
+
+
+def _readings(
+    read: "Reader | TesseractReader", pages: Iterable[RenderedPage]
+) -> Iterator[tuple[RenderedPage, PageReading]]:
+    for number, page in enumerate(pages):
+        if number == 0:
+            read(page.image)  # warm-up: sessions and weights are made at the first page
+        yield page, read(page.image)
 
 
 def _protocol(seeds: Sequence[int], device: torch.device | str) -> dict[str, Any]:

@@ -182,7 +182,11 @@ class SceneText:
             if place.quad is not None:
                 unread.setdefault(place.picture, []).append(place.quad)
         for file in self._files_of_pages:
-            yield _opened(file), words.get(file, []), unread.get(file, [])
+            try:
+                picture = _opened(file)
+            except UnreadableImageError as error:
+                raise UnreadableImageError(f"{file.name}: {error}") from error
+            yield picture, words.get(file, []), unread.get(file, [])
 
     def _files(self) -> tuple[list[_File], list[_File]]:
         """Pictures and texts."""

@@ -14,9 +14,12 @@ from clip4str_doctr.benchmark.scene_text import SceneText, Shape
 from clip4str_doctr.training.suites import SIZE, SUITES, rendered
 from clip4str_doctr.training.validate import suite_checks
 
-__all__ = ["WordSet", "check_names", "data_words", "suite_words", "word_sets"]
+__all__ = ["ALL", "WordSet", "check_names", "data_words", "suite_words", "word_sets"]
 
 logger = logging.getLogger(__name__)
+
+# What all sets of a report together are called.
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,16 @@ class WordSet:
 
 
 def check_names(suites: Sequence[str], data: Sequence[Path]) -> None:
-    """Raise ValueError for a suite that does not exist, or for two sets of one name."""
+    """Raise ValueError for a suite that does not exist, for two sets of one name, or for one that tables need."""
     if unknown := [name for name in suites if name not in SUITES]:
         raise ValueError(f"there is no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
     names = list(suites)
+    if len(set(names)) < len(names):
+        raise ValueError(f"a suite can be read once, got {', '.join(names)}")
     for path in data:
         name = name_of(path)
+        if name == ALL:
+            raise ValueError(f"{path} bears the name that all sets together have in tables, {ALL}; rename it")
         if name in suites:
             raise ValueError(f"{path} bears the name of a suite that is to be read, too; rename it, or read one a time")
         if name in names:

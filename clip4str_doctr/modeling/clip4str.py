@@ -63,6 +63,8 @@ class CLIP4STR(nn.Module):
         self.charset = Charset(config.symbols)
         self.postprocessor = PostProcessor(config.symbols)
         self.certain_from = CERTAIN_FROM
+        # Whether temperature and certain_from are those of a weights folder's card, and so go with its weights.
+        self.calibrated_by_card = False
         self.preserve_aspect_ratio = False
         self.decoding: Decoding = "fast"
         self._exportable = False
@@ -95,11 +97,14 @@ class CLIP4STR(nn.Module):
         """
         for key in ("vocab", "input_shape"):
             own, given = self.cfg[key], cfg.get(key)
-            if given is not None and list(given) != list(own):
+            if given is not None and (not isinstance(given, str | Sequence) or list(given) != list(own)):
                 raise ValueError(f"cfg[{key!r}] is {own!r} for this model, got {given!r}; build the model with it")
         mean, std = cfg.get("mean", self.config.preprocess.mean), cfg.get("std", self.config.preprocess.std)
-        preprocess = PreprocessConfig(_triple(mean), _triple(std))
-        decode = decode_config_from_dict({**asdict(self.config.decode), **cfg.get("decode", {})})
+        preprocess = PreprocessConfig(mean, std)
+        options = cfg.get("decode", {})
+        if not isinstance(options, Mapping):
+            raise ValueError(f"cfg['decode'] must be a dict of decoding options, got {options!r}")
+        decode = decode_config_from_dict({**asdict(self.config.decode), **options})
         if decode.max_symbols != self.max_length:
             raise ValueError(f"cfg['decode'] has max_symbols {decode.max_symbols}, the model has {self.max_length}")
         certain_from = cfg.get("certain_from", self.certain_from)
@@ -112,6 +117,7 @@ class CLIP4STR(nn.Module):
         temperature = cfg.get("temperature", self.postprocessor.temperature)
         self.postprocessor = PostProcessor(self.vocab, confidence, temperature)
         self.certain_from = certain_from
+        self.calibrated_by_card &= not cfg.keys() & {"temperature", "certain_from"}
         self.preserve_aspect_ratio = letterbox
         self.config = replace(self.config, preprocess=preprocess, decode=decode)
 
@@ -295,11 +301,6 @@ class CLIP4STR(nn.Module):
             )
         # In float32: not every device has this kernel for the half precisions.
         return F.interpolate(x.float(), size, mode="bicubic", antialias=True).to(x.dtype)
-
-
-def _triple(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = map(float, values)
-    return (red, green, blue)
 
 
 def tell_of_look_alikes(model: CLIP4STR) -> None:

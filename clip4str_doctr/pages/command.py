@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip4str_doctr.atomic import written
-from clip4str_doctr.file_types import PAGE_SUFFIXES, listed
+from clip4str_doctr.file_types import PAGE_SUFFIXES, absent, listed
 from clip4str_doctr.pages.jobs import SUFFIXES, Job, PageCommandError, claimed_folder, complaint_about, plan
 from clip4str_doctr.pages.origins import Origins
 
@@ -79,15 +79,12 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
     Raises PageCommandError where nothing can be done.
     """
     _check(args)
-    try:
-        missing = [path for path in args.paths if not path.exists()]
-    except OSError as error:  # as of a name that is too long
-        raise PageCommandError(str(error)) from error
-    if len(missing) == len(args.paths):
-        raise PageCommandError(f"no such file or folder: {', '.join(map(str, missing))}")
-    for path in missing:
-        print(f"{path}: no such file or folder", file=sys.stderr)
-    jobs = plan(args, [path for path in args.paths if path.exists()])
+    missing = absent(args.paths)
+    if all(path in missing for path in args.paths):
+        raise PageCommandError("; ".join(f"{path}: {why}" for path, why in missing.items()))
+    for path, why in missing.items():
+        print(f"{path}: {why}", file=sys.stderr)
+    jobs = plan(args, [path for path in args.paths if path not in missing])
     origins = None if args.out is None else claimed_folder(args, jobs)
     waiting = jobs
     if origins is not None and not args.overwrite:

@@ -23,6 +23,11 @@ _WIDE_GAP = 1.5
 
 _XHTML = "http://www.w3.org/1999/xhtml"
 
+_XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+
+# What follows an element of hOCR.
+_HOCR_TAILS = {"ocrx_word": " ", "ocr_line": "\n", "ocr_par": "\n", "ocr_carea": "\n"}
+
 # docTR 1.0 has no order of its own.
 _HAS_ORDER = "reading_order" in inspect.signature(Page.export).parameters
 _AS_IT_STANDS: dict[str, Any] = {"reading_order": False} if _HAS_ORDER else {}
@@ -99,9 +104,14 @@ def as_hocr(document: Document) -> str:
                 element.set("title", element.get("title", "").replace("ppageno 0", f"ppageno {number - 1}"))
             elif "id" in element.attrib:
                 element.set("id", f"page_{number}_{element.get('id')}")
+            if element.get("class") in _HOCR_TAILS:
+                # docTR writes them side by side: a browser would show one word a page.
+                element.tail = _HOCR_TAILS[element.get("class", "")]
             if "title" in element.attrib:
                 # docTR 1.0 breaks these lines.
                 element.set("title", " ".join(element.get("title", "").split()))
+        # docTR knows no language of these pages and writes English then.
+        root.attrib.pop(_XML_LANG, None)
         if whole is None:
             whole = root
         else:

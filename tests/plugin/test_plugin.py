@@ -30,7 +30,9 @@ import clip4str_doctr
 from clip4str_doctr import plugin
 from clip4str_doctr.config import PreprocessConfig
 from clip4str_doctr.detection import any_detector
+from clip4str_doctr.images import find_images
 from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.pictures import read_pictures
 from clip4str_doctr.preprocess import Preprocess
 
 # Left, top, right, bottom, score of two words on a page.
@@ -68,6 +70,9 @@ def test_only_our_names_and_models_are_taken_over() -> None:
         recognition_predictor("clip5str")
     with pytest.raises(ValueError, match="unknown architecture"):
         recognition_predictor(torch.nn.Linear(2, 2))
+    exportable = clip4str_doctr.clip4str_vn_tiny(pretrained=True, exportable=True)
+    with pytest.raises(ValueError, match="an exportable model gives logits alone"):
+        recognition_predictor(exportable)
     stock = recognition_predictor("crnn_mobilenet_v3_small", pretrained=False, pretrained_backbone=False)
     assert type(stock.pre_processor).__module__.startswith("doctr.")
 
@@ -81,7 +86,9 @@ def test_predictor_squashes_and_normalises_as_the_weights_ask(model: Any, crops:
 
 
 @pytest.mark.parametrize("symmetric_pad", [False, True])
-def test_predictor_letterboxes_as_doctrs_training_script_does(symmetric_pad: bool, model: CLIP4STR, crops: Any) -> None:
+def test_predictor_letterboxes_as_doctrs_training_script_does(
+    symmetric_pad: bool, model: CLIP4STR, crops: Any, tmp_path: Path
+) -> None:
     """Where asked to, or where the model's cfg says so, which travels with it."""
     mean, std = (0.694, 0.695, 0.693), (0.299, 0.296, 0.301)
     resize = Resize((32, 128), preserve_aspect_ratio=True, symmetric_pad=symmetric_pad)
@@ -99,6 +106,12 @@ def test_predictor_letterboxes_as_doctrs_training_script_does(symmetric_pad: boo
     for predictor in (given, recognition_predictor(own, **options)):
         torch.testing.assert_close(torch.cat(predictor.pre_processor(crops)), expected)
         assert len(predictor(crops)) == len(crops)
+    if symmetric_pad:
+        return  # `cfg` cannot ask for it
+    for number, crop in enumerate(crops):
+        Image.fromarray(crop).save(tmp_path / f"{number}.png")
+    read = [text for _, text, _ in read_pictures(own, find_images([tmp_path]), 32)]
+    assert read == [text for text, _ in recognition_predictor(own, **options, split_wide_crops=False)(crops)]
     squashed = recognition_predictor(own, preserve_aspect_ratio=False, **options)
     assert isinstance(squashed.pre_processor, plugin.CropPreProcessor)
 

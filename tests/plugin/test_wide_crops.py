@@ -67,6 +67,14 @@ def test_cut_at_gaps_keeps_every_column(as_float: bool) -> None:
         assert np.count_nonzero(np.diff(dark.astype(int)) == 1) == count
 
 
+def test_ink_may_touch_the_edges() -> None:
+    """As in crops cut tightly: what touches an edge is no rule that goes on beyond it."""
+    loose = bars((4, 6, 3), 24)
+    expected = [piece.shape[1] for piece in cut_at_gaps(loose)]
+    for tight in (loose[5:], loose[:25], loose[5:25]):
+        assert [piece.shape[1] for piece in cut_at_gaps(tight)] == expected
+
+
 def test_what_is_one_word_or_not_wide_stays_whole() -> None:
     for crop in (bars((14,), 10), bars((3, 2), 20)[:, :80], np.full((20, 300, 3), 255, np.uint8)):
         assert [piece.shape for piece in cut_at_gaps(crop)] == [crop.shape]
@@ -85,6 +93,8 @@ def test_the_switch(model: CLIP4STR) -> None:
         assert (again.split_wide_crops, again.cut_at_gaps) == expected
     with pytest.raises(ValueError, match="split_wide_crops must be True, False, .gaps. or None, got .words."):
         recognition_predictor(model, split_wide_crops="words")
+    with pytest.raises(ValueError, match="split_wide_crops must be True, False, .gaps. or None, got 1"):
+        recognition_predictor(model, split_wide_crops=1)
 
 
 def test_phrases_lose_less_when_cut(model: CLIP4STR, phrases: list[Any]) -> None:

@@ -75,6 +75,10 @@ def test_labelled_pictures(micro_folder: Path, data: Path, capsys: Any) -> None:
     assert data_words(data).labels[2] == "30K \r"
     assert measure(load_model(micro_folder), data_words(data)).figures == before
     (data / "labels.json").write_text(text, encoding="utf-8")
+    (data / "labels.json").write_text(text.replace("30K", "\u00a0 "), encoding="utf-8")
+    with pytest.raises(ValueError, match="every word needs a label"):
+        data_words(data)
+    (data / "labels.json").write_text(text, encoding="utf-8")
     out = ["--data", str(data.rename(data.with_name("tiny"))), "--suite", "tiny"]
     assert main(["bench", "accuracy", "--weights", str(micro_folder), *out]) == 2
     assert "bears the name of a suite" in capsys.readouterr().err

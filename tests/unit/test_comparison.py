@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +93,20 @@ def test_reports_are_merged(report: dict[str, Any], tmp_path: Path, capsys: Any)
     parts = [compare([one, two], [each], title="a") for each in (words(), words("print", LABELS[:2]))]
     assert merged(parts)["all"] == report["all"]
     lonely, changed = compare([two], [words("other")], title=""), compare([two], [words(labels=["a"] * 4)], title="b")
+    one_more = compare([two], [replace(words(), checks={"labels_crc": "0", "words": 4})], title="b")
     hidden = {**parts[0], "sets": {"signs": {}}}
     pages = {**parts[0], "kind": "pages"}
     for other, message in (
         (lonely, "one did not read other; every recogniser"),
         (changed, "the words of signs are others in 'b'"),
+        (one_more, "the words of signs are others in 'b'"),
         (hidden, "keeps no answers of signs"),
         (pages, "of one protocol"),
     ):
         with pytest.raises(ValueError, match=message):
             merged([parts[0], other])
+    with pytest.raises(ValueError, match="the words of signs are others"):
+        merged([one_more, parts[0]])
 
 
 def test_answers_of_other_weights_are_not_mixed() -> None:
@@ -136,6 +141,7 @@ def test_what_cannot_be_compared_is_said() -> None:
         ([says(*LABELS)], [], "there are no words to read"),
         ([says(*LABELS)], [words(labels=[])], "the set signs holds no words"),
         ([says(*LABELS)], [words(), words()], "two sets are called signs"),
+        ([says(*LABELS)], [words("all")], "a set may not be called all"),
         (
             [Recogniser("short", lambda crops: ["a"])],
             [words()],
@@ -313,6 +319,8 @@ def test_a_folder_by_its_bare_name_is_known_for_a_path(tmp_path: Path, monkeypat
         (["--models", "trueocr", "--weights", "a"], "--models name weights and options themselves"),
         (["--models", "no_such_thing"], "no recogniser is called 'no_such_thing'; give clip4str_vn"),
         (["--models", "json:loads", "--suite", "dirty"], "no suite 'dirty'"),
+        (["--models", "json:loads", "--suite", "clean", "--suite", "clean"], "a suite can be read once"),
+        (["--models", "json:loads", "--data", "a/all"], "the name that all sets together have in tables"),
         (["--data", "a", "b"], "several --data need --models"),
         (["--title", "Ours"], "--title, --note and --no-cost go with --models"),
         (["--models", "json:loads", "--data", "a/b", "c/b"], "bears the name of another data set, b"),

@@ -1,5 +1,8 @@
 """Image files as users have them: every mode, orientation and kind of damage."""
 
+import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,30 @@ def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
     assert plain.tolist() == [[[10, 20, 30], [200, 100, 50]]]
     clear = open_image(saved(tmp_path / "clear.png", image, transparency=0))
     assert clear.tolist() == [[[255, 255, 255], [200, 100, 50]]]
+
+
+def _png(kind: int, values: Any, extra: bytes) -> io.BytesIO:
+    """A row of pixels of 16 bits, which Pillow cannot write with what is in `extra`."""
+    pixels = np.asarray([values], dtype=">u2")
+    header = struct.pack(">IIBBBBB", pixels.shape[1], 1, 16, kind, 0, 0, 0)
+    parts = [_chunk(b"IHDR", header), extra, _chunk(b"IDAT", zlib.compress(b"\0" + pixels.tobytes())), _chunk(b"IEND")]
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def _chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_key_of_16_bits_stands_for_transparent() -> None:
+    grey = open_image(_png(0, [0, 65535, 300], _chunk(b"tRNS", struct.pack(">H", 0))))
+    assert grey[0, :, 0].tolist() == [255, 255, 1]
+    colour = open_image(_png(2, [[0x1234] * 3, [0] * 3], _chunk(b"tRNS", struct.pack(">HHH", *[0x1234] * 3))))
+    assert colour[0, :, 0].tolist() == [255, 0]
+
+
+@pytest.mark.parametrize("exif", [b"garbagegarbage", b"MM\0*\0\0\0", b""])
+def test_png_with_damaged_exif_is_read(exif: bytes) -> None:
+    assert open_image(_png(0, [0, 65535], _chunk(b"eXIf", exif)))[0, :, 0].tolist() == [0, 255]
 
 
 def test_colour_that_stands_for_transparent(tmp_path: Path) -> None:

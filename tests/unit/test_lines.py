@@ -407,3 +407,10 @@ def test_short_lines_take_the_angle_of_long_ones() -> None:
     assert [len(line) for line in words] == [8, 2]
     assert abs(words[1][0][1, 1] - words[1][0][0, 1]) < 0.6
     assert overlap(enclosing_boxes(words[1]), short.words + (0, len(long.page), 0, len(long.page))) > 0.5
+
+
+def test_lines_without_ink_stay_on_the_page() -> None:
+    blank = np.full((100, 200, 3), 255, np.uint8)
+    beyond = np.array([[-6, 3], [60, -5], [62, 15], [-4, 23]], np.float64)
+    (only,) = words_of_line(blank, beyond)
+    assert only.min() >= 0 and (only <= (200, 100)).all() and enclosing_boxes(only[None])[0].tolist() == [0, 0, 62, 23]

@@ -75,6 +75,21 @@ def test_a_line_that_two_views_part_differently_is_taken_once() -> None:
         assert len(here) == 1 or sorted(here[:, 0, 0]) == [1, 421]
 
 
+def test_lines_that_slant_are_all_kept() -> None:
+    """The straight boxes of neighbours overlap, which says nothing within one view."""
+    starts = np.arange(200, 8700, 36)
+    page = np.repeat(np.arange(9000)[:, None, None], WIDTH, axis=1).repeat(3, axis=2)  # every row tells its number
+
+    def find(view: Any) -> Any:
+        top, bottom = int(view[0, 0, 0]), int(view[-1, 0, 0]) + 1
+        lines = np.array([[(0, y), (WIDTH, y + 95), (WIDTH, y + 117), (0, y + 22)] for y in starts])
+        inside = (lines[..., 1].min(1) >= top) & (lines[..., 1].max(1) <= bottom)
+        return lines[inside] - (0.0, top)
+
+    found = find_in_stretches(find, page, LONGEST)
+    assert sorted(found[:, 0, 1]) == starts.tolist()
+
+
 def test_pages_without_lines() -> None:
     assert find_in_stretches(rows, page_with([], 9000), LONGEST).shape == (0, 4, 2)
     found = find_in_stretches(rows, page_with([(8000, 8030)], 9000), LONGEST)

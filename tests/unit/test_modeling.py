@@ -192,6 +192,13 @@ def test_cfg_brings_what_answers_hang_on() -> None:
         ({"decode": {"max_symbols": 30}}, "max_symbols 30, the model has 25"),
         ({"decode": {"colour": 1}}, r"unknown fields \['colour'\]"),
         ({"certain_from": float("nan")}, "certain_from'\\] must be a number above 0, 1 at most, got nan"),
+        ({"decode": None}, r"cfg\['decode'\] must be a dict of decoding options, got None"),
+        ({"decode": {"max_symbols": "25"}}, "max_symbols must be an integer, got '25'"),
+        ({"vocab": 5}, r"cfg\['vocab'\] is .* for this model, got 5"),
+        ({"mean": 0.5}, "mean must be three numbers, of red, green and blue, got 0.5"),
+        ({"mean": [0.5, 0.5]}, "mean must be three numbers"),
+        ({"std": [0, 1, 1]}, r"std must be finite, and above 0, got \[0, 1, 1\]"),
+        ({"mean": [float("nan"), 1, 1]}, "mean must be finite, got"),
         ({"temperature": "1"}, "temperature must be a number above 0, got '1'"),
     ],
 )

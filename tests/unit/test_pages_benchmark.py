@@ -80,22 +80,22 @@ def test_other_pages_are_refused(layout: str, dpi: int) -> None:
 def test_scores(page: RenderedPage) -> None:
     boxes = enclosing_boxes(np.stack([word.quad for word in page.words]))
     words = [word.text for word in page.words]
-    perfect = score_pages([page], [PageReading(boxes, words, page.text, {"all": 1.5})])
+    perfect = score_pages(zip([page], [PageReading(boxes, words, page.text, {"all": 1.5})], strict=True))
     shares = ("recall", "precision", "word_accuracy", "cer", "cer_rows", "hmean")
     assert [perfect[key] for key in shares] == [1, 1, 1, 0, 0, 1]
     # Read from the end: what its own order costs, rows put right.
     reversed_page = PageReading(boxes[::-1], words[::-1], " ".join(words[::-1]), {"all": 1.0})
-    scored = score_pages([page], [reversed_page])
+    scored = score_pages(zip([page], [reversed_page], strict=True))
     assert scored["cer"] > 0.5 and scored["cer_rows"] == 0
     assert perfect["seconds_per_page"] == {"all": 1.5}
     half = PageReading(boxes[::2], [word.upper() for word in words[::2]], "", {"all": 1.0})
-    scored = score_pages([page], [half])
+    scored = score_pages(zip([page], [half], strict=True))
     assert scored["recall"] == pytest.approx(0.5, abs=0.01) and scored["precision"] == 1 and scored["cer"] == 1
     assert scored["hmean_uncased"] == pytest.approx(2 / 3, abs=0.01) and scored["hmean"] < 0.3
     assert scored["word_accuracy"] == pytest.approx(
         np.mean([w.isupper() or w.upper() == w for w in words[::2]]) / 2, abs=0.01
     )
-    nothing = score_pages([page], [PageReading(np.zeros((0, 4)), [], "", {"all": 1.0})])
+    nothing = score_pages(zip([page], [PageReading(np.zeros((0, 4)), [], "", {"all": 1.0})], strict=True))
     assert nothing["recall"] == nothing["precision"] == nothing["word_accuracy"] == nothing["hmean"] == 0
 
 
@@ -109,7 +109,7 @@ def test_words_that_are_illegible_are_neither_right_nor_wrong() -> None:
     square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], np.float64)
     page = RenderedPage(np.zeros((90, 90, 3), np.uint8), (PageWord("a", square, 0),), (square + 40,), ordered=False)
     boxes = np.array([[0, 0, 10, 10], [42, 42, 48, 48], [45, 45, 75, 75]], np.float64)
-    scored = score_pages([page], [PageReading(boxes, ["a", "b", "c"], "", {"all": 1.0})])
+    scored = score_pages(zip([page], [PageReading(boxes, ["a", "b", "c"], "", {"all": 1.0})], strict=True))
     # The second box lies on the illegible word, the third for the most part beside it.
     assert (scored["recall"], scored["precision"], scored["hmean"], scored["cer"]) == (1, 0.5, 0.6667, None)
     assert scored["cer_rows"] is None
@@ -121,9 +121,9 @@ def test_boxes_on_pictures_without_words_count(tmp_path: Path) -> None:
     page = RenderedPage(empty.image, (PageWord("a", square, 0),), ordered=False)
     one = PageReading(np.array([[0, 0, 10, 10]], np.float64), ["a"], "", {"all": 1.0})
     two = PageReading(np.array([[0, 0, 10, 10], [42, 42, 48, 48]], np.float64), ["a", "b"], "", {"all": 1.0})
-    assert score_pages([page, empty], [one, two])["precision"] == 0.5
+    assert score_pages(zip([page, empty], [one, two], strict=True))["precision"] == 0.5
     with pytest.raises(ValueError, match="no legible word on 1 pages"):
-        score_pages([empty], [two])
+        score_pages(zip([empty], [two], strict=True))
     Image.fromarray(empty.image).save(tmp_path / "img_1.png")
     Image.fromarray(empty.image).save(tmp_path / "img_2.png")
     (tmp_path / "gt_img_1.txt").write_text("1,1,9,9,a\n")
@@ -132,7 +132,7 @@ def test_boxes_on_pictures_without_words_count(tmp_path: Path) -> None:
 
 
 def test_weights_are_read_as_docTR_reads_them(micro_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: N802
-    monkeypatch.setattr("clip4str_doctr.benchmark.pages.detector", lambda name: any_detector(lambda image: ()))
+    monkeypatch.setattr("clip4str_doctr.benchmark.pages.detector", lambda name, **_: any_detector(lambda image: ()))
     ours, visual = (Reader("all", f"{micro_folder}{option}") for option in ("", "#visual"))
     # Which may cut wide crops.
     assert type(ours._predictor.reco_predictor) is type(recognition_predictor("clip4str_vn_tiny", pretrained=True))
@@ -144,7 +144,7 @@ def test_weights_are_read_as_docTR_reads_them(micro_folder: Path, monkeypatch: p
 def test_the_device_that_was_asked_for_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     box = np.array([[1, 1, 9, 9]], np.float64)
     monkeypatch.setattr(
-        "clip4str_doctr.benchmark.pages.detector", lambda name: any_detector(lambda image: box, kind="words")
+        "clip4str_doctr.benchmark.pages.detector", lambda name, **_: any_detector(lambda image: box, kind="words")
     )
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"card at {device}")
     Image.fromarray(np.zeros((90, 90, 3), np.uint8)).save(tmp_path / "img_1.png")
@@ -164,11 +164,13 @@ def test_any_pair_of_detector_and_recogniser_reads_pages(
     (page,) = scene_pages(SceneText(split))
     boxes = enclosing_boxes(np.stack([*(word.quad for word in page.words), np.array([[400, 300], [450, 320]] * 2)]))
     monkeypatch.setattr(
-        "clip4str_doctr.benchmark.pages.detector", lambda name: any_detector(lambda image: boxes, kind="words")
+        "clip4str_doctr.benchmark.pages.detector", lambda name, **_: any_detector(lambda image: boxes, kind="words")
     )
     (tmp_path / "first_word.py").write_text(f"def read(crops):\n    return [{page.words[0].text!r}] * len(crops)\n")
     monkeypatch.chdir(tmp_path)
     command = ["bench", "page", "--data", str(split), "--detectors", "all", "--models", "first_word:read"]
+    assert main([*command, "-o", str(split)]) == 2
+    assert "is a folder; name the JSON file to write" in capsys.readouterr().err
     assert main([*command, "--device", "cpu", "-o", "pages.json"]) == 0
     report = read_report(Path("pages.json"))
     (row,) = report["rows"]

@@ -16,9 +16,9 @@ from golden_weights import CHECKPOINT, M_CLIP, edited, out_map, pixels, same_wei
 from safetensors.torch import save_file
 
 from clip4str_doctr.config import PRESETS, ClipImageTowerConfig
-from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
+from clip4str_doctr.modeling.clip4str import CERTAIN_FROM, CLIP4STR, build_model
 from clip4str_doctr.weight_card import sha256_of
-from clip4str_doctr.weights import WeightsError, WeightsNotFoundError, load_into, load_model
+from clip4str_doctr.weights import WeightsError, WeightsNotFoundError, load_into, load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +206,37 @@ def test_ignored_keys_are_neither_taken_nor_missed(suffix: str, tmp_path: Path, 
     model.from_pretrained(file, ignore_keys=[*names, "surprise", "nowhere"])
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, (before if name in names else micro).state_dict()[name]), name
+
+
+def test_calibration_goes_with_the_weights(tmp_path: Path, micro: CLIP4STR) -> None:
+    """What a card says of its weights is not said of others; what the caller said is."""
+    torch.save(micro.state_dict(), tmp_path / "model.pt")
+    folder = tmp_path / "folder"
+    calibrated = copy.deepcopy(micro)
+    calibrated.postprocessor.temperature, calibrated.certain_from = 1.5, 0.7
+    save_model(calibrated, folder, {"source": "a test"})
+    one = load_model(folder)
+    assert (one.postprocessor.temperature, one.certain_from) == (1.5, 0.7)
+    one.from_pretrained(tmp_path / "model.pt")
+    assert (one.postprocessor.temperature, one.certain_from) == (1.0, CERTAIN_FROM)
+    one.from_pretrained(folder)
+    assert (one.postprocessor.temperature, one.certain_from) == (1.5, 0.7)
+    one.cfg = {"temperature": 1.2, "certain_from": 0.8}
+    one.from_pretrained(tmp_path / "model.pt")
+    assert (one.postprocessor.temperature, one.certain_from) == (1.2, 0.8)
+
+
+def test_a_config_of_somebody_elses_beside_a_state_dict(tmp_path: Path, micro: CLIP4STR) -> None:
+    save_file(micro.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"arch": "clip4str_vn_tiny", "task": "recognition"}')
+    model = changed(micro)
+    model.from_pretrained(tmp_path / "model.safetensors")
+    assert same_weights(model, micro)
+
+
+def test_a_tokenizer_for_a_tower_that_takes_none(micro_folder: Path) -> None:
+    with pytest.raises(ValueError, match="clip4str_vn_tiny, whose text tower takes no tokenizer; leave it out"):
+        load_model(micro_folder, tokenizer=M_CLIP)
 
 
 def test_ignored_keys_are_for_state_dicts(micro: CLIP4STR, micro_folder: Path) -> None:

@@ -156,6 +156,14 @@ def test_a_config_of_no_model(folder: Path, change: dict[str, int]) -> None:
         load_model(folder)
 
 
+def test_a_config_with_less_than_nothing(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["decoder"]["mlp_width"] = -768
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"config\.json describes no model that can be"):
+        load_model(folder)
+
+
 def test_a_folder_whose_tensors_do_not_fit_its_config(tmp_path: Path, micro_folder: Path) -> None:
     model = load_model(micro_folder)
     model.config = replace(model.config, symbols="abc")

@@ -98,7 +98,7 @@ def test_files_of_types_that_are_not_read_are_told(page: Page, folder: Path, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere.png"], "no such file or folder: nowhere.png"),
+        (["nowhere.png"], "nowhere.png: no such file or folder"),
         (["EMPTY"], "no image or PDF in"),
         (["PAGE", "--format", "pdf"], "--format pdf writes files; say where with -o DIR"),
         (["PAGE", "--format", "hocr"], "--format hocr writes files"),

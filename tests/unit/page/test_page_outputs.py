@@ -94,6 +94,9 @@ def test_hocr_has_all_pages_and_no_id_twice(columns: Document) -> None:
     assert [sorted(page) for page in found] == [sorted(words(LEFT + RIGHT)), ["hai", "trang"]]
     first = next(word for word in root.iter() if word.get("class") == "ocrx_word")
     assert first.get("title") == "bbox 60 60 108 84; x_wconf 80"
+    # As a browser or an index takes it: words apart, lines apart, in no language that nobody looked for.
+    lines = [line.split() for line in "".join(pages[1].itertext()).splitlines() if line.strip()]
+    assert lines == [["trang", "hai"]] and "English" not in "".join(root.attrib) and not root.attrib
 
 
 def test_markdown_shows_markup_as_it_is_written() -> None:
