@@ -300,6 +300,7 @@ def _train(args: argparse.Namespace) -> int:
     path = _recipe(args.recipe)
     # The loop before anything else that imports torch: it sets how OpenMP waits.
     from clip4str_doctr.training.loop import train, watched_styles  # isort: split
+    from clip4str_doctr.batches import is_out_of_memory
     from clip4str_doctr.training.datasets import DatasetError
     from clip4str_doctr.training.recipe import RecipeError, load_recipe
     from clip4str_doctr.training.start import model_config
@@ -322,6 +323,13 @@ def _train(args: argparse.Namespace) -> int:
         )
     except (RecipeError, DatasetError, WeightsError, MissingFontsError, FloatingPointError, OSError) as error:
         raise CommandError(str(error)) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        told = str(error).splitlines()[0]
+        raise CommandError(
+            f"there is no memory for a step: {told}. Set run.accumulate to twice what it is, or run.recompute to true"
+        ) from error
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)
     return 0 if complete else 1

@@ -122,7 +122,7 @@ def _fetch(url: str) -> Path:
     """Download (or find in the hub's cache) a repository with weights; returns its folder."""
     match = _HUB_PATH.fullmatch(url.removeprefix(_HUB))
     if match is None:
-        raise ValueError(f"a hub address must be {_HUB}owner/repo or {_HUB}owner/repo@revision, got {url!r}")
+        raise WeightsError(f"a hub address must be {_HUB}owner/repo or {_HUB}owner/repo@revision, got {url!r}")
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -135,7 +135,7 @@ def _fetch(url: str) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(repo_id=match["repo"], revision=match["revision"]))
     except HFValidationError as error:
-        raise ValueError(f"{url} is no valid hub address: {error}") from error
+        raise WeightsError(f"{url} is no valid hub address: {error}") from error
     # Network failures and an empty cache are OSErrors or come wrapped in HfHubHTTPError, depending on the version.
     except failures as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

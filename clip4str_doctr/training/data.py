@@ -1,12 +1,14 @@
 """Rendered words as training batches: index-driven, so that a run resumes exactly where it stopped."""
 
+import multiprocessing
 import os
 import random
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count, islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +82,8 @@ class Pools(Dataset[list[Batch]]):
         self, image_size: tuple[int, int], total_samples: int, recipe: DataRecipe, factory: SamplesFactory
     ) -> None:
         self.image_size, self.total_samples, self.recipe, self.factory = image_size, total_samples, recipe, factory
+        # Seen by the workers, too: whether SIGTERM is meant for them.
+        self.leaving = multiprocessing.RawValue("b", 0)
         self._samples: dict[str, Samples] = {}
 
     def _render(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
@@ -105,11 +109,19 @@ def _collate(samples: Sequence[tuple[npt.NDArray[np.uint8], str]]) -> Batch:
     return Batch(pixels, [label for _, label in samples])
 
 
-def _start_worker(worker: int) -> None:
-    """One thread a worker; signals are the main process's business, which saves a checkpoint and then stops us."""
+def _start_worker(leaving: Any, worker: int) -> None:
+    """One thread a worker; signals are the main process's business, which saves a checkpoint and then stops us.
+
+    leaving: set once that is over, or has failed; Python then ends us by SIGTERM, and waits until that is done.
+    """
+
+    def leave(*_: object) -> None:
+        if leaving.value:
+            os._exit(0)
+
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, leave)
     try:
         import cv2
     except ImportError:  # only some renderers use it
@@ -136,7 +148,7 @@ def _loader(pools: Pools, numbers: Iterable[int], persistent: bool = False) -> D
         sampler=numbers,
         num_workers=workers,
         collate_fn=_unchanged,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, pools.leaving),
         prefetch_factor=2 if workers else None,
         persistent_workers=persistent,
     )

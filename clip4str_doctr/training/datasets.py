@@ -122,8 +122,15 @@ class LmdbFolder:
 
     @contextmanager
     def _values(self) -> Iterator[Callable[[str], bytes | None]]:
-        with self._opened() as environment, environment.begin() as transaction:
-            yield lambda key: transaction.get(key.encode())
+        """Raises DatasetError for damaged pages, which are seen where they are read."""
+        with self._opened() as environment:
+            import lmdb  # which `_opened` has found
+
+            try:
+                with environment.begin() as transaction:
+                    yield lambda key: transaction.get(key.encode())
+            except lmdb.Error as error:
+                raise DatasetError(f"{self.folder / LMDB_FILE} is damaged ({error}); copy it again") from error
 
     def entries(self) -> list[tuple[str, str]]:
         path = self.folder / LMDB_FILE
@@ -158,8 +165,11 @@ class LmdbFolder:
             )
 
     def crop(self, name: str) -> npt.NDArray[np.uint8]:
-        with self._values() as value_of:
-            content = value_of(f"image-{name}")
+        try:
+            with self._values() as value_of:
+                content = value_of(f"image-{name}")
+        except DatasetError as error:
+            raise UnreadableImageError(str(error)) from error
         if content is None:
             raise UnreadableImageError(f"there is no image-{name}")
         return open_image(io.BytesIO(content))
@@ -240,7 +250,8 @@ def _check(source: WordSet, charset: Charset, max_symbols: int, digest: Any) -> 
             try:
                 pixels = source.crop(name)
                 shape, content = f"{pixels.shape}\n".encode(), pixels.tobytes()
-                digest.update(f"{name}\n{label}\n".encode() + shape + content)
+                # A name need not be UTF-8.
+                digest.update(f"{name}\n{label}\n".encode(errors="surrogateescape") + shape + content)
                 own_digest = hashlib.sha256(shape + content).digest()
             except UnreadableImageError as error:
                 reason = f"picture: {error}"

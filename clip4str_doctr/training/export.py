@@ -88,7 +88,8 @@ def _measured(folder: str | Path, card: WeightCard, recipe: Recipe, words: int) 
     """Measure the weights as they ship, after rounding to float16, and write them again with what was found."""
     shipped = load_model(folder)
     shipped.postprocessor.temperature = watched_temperature(shipped, recipe.data)
-    shipped.certain_from = watched_certainty(shipped, recipe.data, 4 * words) or shipped.certain_from
+    # Above 1 is what is found where drafts are lost at a certainty that rounds to 1: none can be asked to be surer.
+    shipped.certain_from = min(watched_certainty(shipped, recipe.data, 4 * words) or shipped.certain_from, 1.0)
     measured = replace(card, metrics={**card.metrics, "suites": suite_scores(shipped, words)})
     return save_model(shipped, folder, measured, dtype=torch.float16)
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import logging
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import ModelConfig
 from clip4str_doctr.training.data import Samples, SamplesFactory
 from clip4str_doctr.training.datasets import CheckedWords, DatasetError, LeftOut, Word, check_words
-from clip4str_doctr.training.recipe import WordsRecipe
+from clip4str_doctr.training.recipe import Recipe, WordsRecipe
 
 LEFT_OUT = "left_out.tsv"
 logger = logging.getLogger(__name__)
@@ -94,11 +95,29 @@ def hold_back(words: Sequence[Word], share: float, most: int) -> tuple[list[Word
     return [word for word in words if word.label not in held], [word for word in words if word.label in held]
 
 
+def tell_how_often(own: OwnWords, recipe: Recipe) -> None:
+    """Log how many times a run sees each of the user's words; a warning where it sees but some of them."""
+    seen = int(recipe.schedule.total_samples * recipe.words.share)
+    times = seen / len(own.train)
+    if times >= 1:
+        logger.info("each of the %d words of your own is seen %.1f times", len(own.train), times)
+        return
+    logger.warning(
+        "only %d of the %d words of your own are seen: set schedule.total_samples to %d for each to be seen once",
+        *(seen, len(own.train), math.ceil(len(own.train) / recipe.words.share)),
+    )
+
+
 def write_left_out(left_out: Sequence[LeftOut], out: Path) -> None:
     """Every word that is left out, as a table in the run's folder; no file if there is none."""
     if not left_out:
+        (out / LEFT_OUT).unlink(missing_ok=True)
         return
-    with written(out / LEFT_OUT) as part, open(part, "w", encoding="utf-8", newline="") as file:
+    # Names need not be UTF-8, and JSON may hold half of an emoji.
+    with (
+        written(out / LEFT_OUT) as part,
+        open(part, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         table = csv.writer(file, delimiter="\t")
         table.writerow(("folder", "name", "label", "reason"))
         table.writerows((one.folder, one.name, one.label, one.reason) for one in left_out)

@@ -36,7 +36,7 @@ from clip4str_doctr.training.data import (
     usable_cores,
     validation_crops,
 )
-from clip4str_doctr.training.finetune import OwnWords, OwnWordsFactory, own_words, write_left_out
+from clip4str_doctr.training.finetune import OwnWords, OwnWordsFactory, own_words, tell_how_often, write_left_out
 from clip4str_doctr.training.freezing import freeze, recompute_layers
 from clip4str_doctr.training.losses import CTCHead, counted_targets, encode_labels
 from clip4str_doctr.training.optim import (
@@ -52,6 +52,7 @@ from clip4str_doctr.training.recipe import FreezeRecipe, OtherRecipeError, Recip
 from clip4str_doctr.training.run_log import RunLog
 from clip4str_doctr.training.start import Start, check_alphabet, find_start, fitting_head
 from clip4str_doctr.training.validate import STYLES
+from clip4str_doctr.weight_card import TENSOR_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -111,21 +112,33 @@ def train(
     if state is not None:
         run.load_state_dict(state)
         logger.info("resumed at step %d", run.step)
-        if run.progress >= 1.0 and (out / WEIGHTS).is_dir():
+        if run.progress >= 1.0 and _exported(out):
             return True
+    # Gigabytes of the published model, of which the run has its own copies.
+    state, image_size = None, start.config.image_tower.image_size
+    del start
     if rendering:
         run.check_fonts()
     for part in out.glob(f".{CHECKPOINT}.*.part"):
         part.unlink()  # of a run that was killed while it saved
     if own is not None:
         write_left_out(own.left_out, out)
-        factory = OwnWordsFactory(own, recipe.words, factory, start.config.image_tower.image_size)
+        tell_how_often(own, recipe)
+        factory = OwnWordsFactory(own, recipe.words, factory, image_size)
     with _stop_requests() as stop:
         _advance(run, out, factory, stop)
     if run.progress < 1.0:
         return False
-    run.pupil.export(out / CHECKPOINT, out / WEIGHTS)
+    export = run.pupil.export
+    del run
+    export(out / CHECKPOINT, out / WEIGHTS)
     return True
+
+
+def _exported(out: Path) -> bool:
+    """Whether a run's folder holds the weights of its last checkpoint; those of a run given more time are older."""
+    weights = out / WEIGHTS / TENSOR_FILE
+    return weights.is_file() and weights.stat().st_mtime_ns >= (out / CHECKPOINT).stat().st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -335,6 +348,17 @@ def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[in
     # A step is as slow as the slowest of its threads: where rendering would take cores from them, it waits its turn.
     crowded = run.device.type == "cpu" and recipe.run.threads + recipe.data.workers > usable_cores()
     batches = batches_from(run.step, pools, by_turns=crowded)
+    try:
+        _advance_through(run, out, factory, stop, batches)
+    finally:
+        # An error's traceback holds the workers, which Python would wait for without end.
+        pools.leaving.value = 1
+
+
+def _advance_through(
+    run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[int], batches: Iterator[Batch]
+) -> None:
+    recipe = run.recipe
     log = RunLog(run, out / LOG)
     held_out = {style: validation_crops(style, recipe.data, factory) for style in watched_styles(recipe)}
     if run.own is not None:
@@ -370,8 +394,12 @@ def save_checkpoint(run: TrainingRun, path: Path) -> None:
     """Write the run's state; a reader sees the old file or the new one, never a part."""
     # The prefix is what `train` knows the parts of killed runs by. Of an open file: torch would write the passing name
     # into it.
-    with written(path, f"{CHECKPOINT}.") as part, open(part, "wb") as file:
-        torch.save(run.state_dict(), file)
+    try:
+        with written(path, f"{CHECKPOINT}.") as part, open(part, "wb") as file:
+            torch.save(run.state_dict(), file)
+    except RuntimeError as error:
+        # On a full disk torch fails once more while it closes the archive, and tells that.
+        raise OSError(f"{path} cannot be written ({error}); the one before is as it was") from error
     logger.info("saved %s at step %d", path, run.step)
 
 

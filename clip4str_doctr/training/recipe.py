@@ -197,9 +197,9 @@ def _check(recipe: Recipe) -> None:
         "loss.label_smoothing": recipe.loss.label_smoothing,
         "optim.ema_decay": recipe.optim.ema_decay,
         "words.augment": recipe.words.augment,
-        "words.val_share": recipe.words.val_share,
     }
     _check_each(shares, lambda share: 0.0 <= share <= 1.0, "lie in 0..1")
+    _check_each({"words.val_share": recipe.words.val_share}, lambda share: 0.0 < share < 1.0, "lie within 0..1")
     counts = {
         "data.batch_size": recipe.data.batch_size,
         "data.pool_batches": recipe.data.pool_batches,

@@ -87,6 +87,8 @@ def _from_weights(name: str, place: Path, tokenizer: str | Path | None) -> Start
 
 def _from_checkpoint(name: str, path: Path) -> Start:
     state = read_run_state(path, CHECKPOINT_PARTS)
+    if (reader := state["recipe"]["model"].get("reader", "clip4str")) != "clip4str":
+        raise WeightsError(f"{name} is of a run that trained a {reader}; only one of a CLIP4STR can be started from")
     before = state.get("origin") or {}
     source = f"a run of clip4str_doctr.training, at {samples_of(state)} words"
     temperature = before.get("temperature", 1.0)

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import logging
+import os
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,16 +22,19 @@ from PIL import Image
 from clip4str_doctr import cli
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS, Charset
 from clip4str_doctr.config import PRESETS
+from clip4str_doctr.images import UnreadableImageError
 from clip4str_doctr.training.augment import augment, shrunk
 from clip4str_doctr.training.datasets import DatasetError, check_words, open_word_set
 from clip4str_doctr.training.finetune import (
     OwnAmongRendered,
+    OwnWords,
     OwnWordsFactory,
     hold_back,
     own_words,
+    tell_how_often,
     write_left_out,
 )
-from clip4str_doctr.training.recipe import WordsRecipe
+from clip4str_doctr.training.recipe import WordsRecipe, load_recipe
 
 CHARSET = Charset(VIETNAMESE_SYMBOLS)
 CONFIG = PRESETS["clip4str_vn_tiny"]
@@ -91,6 +96,46 @@ def test_labels_are_normalised_and_what_cannot_be_used_is_told(tmp_path: Path, c
     with open(tmp_path / "left_out.tsv", encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file, delimiter="\t"))
     assert len(rows) == 7 and rows[1][1:3] == ["1.png", "10€"]
+
+
+def test_names_and_labels_that_are_no_text_are_used_or_listed(tmp_path: Path) -> None:
+    folder = doctr_folder(tmp_path / "words", ["Phở", "bò"])
+    latin = os.fsdecode(b"caf\xe9.png")
+    (folder / "images" / "0.png").rename(folder / "images" / latin)
+    (folder / "labels.json").write_text(json.dumps({latin: "Phở", "1.png": "bò\ud83d"}))
+    checked = check_words([folder], CHARSET, 25)
+    assert [(word.name, word.label) for word in checked.words] == [(latin, "Phở")]
+    write_left_out(checked.left_out, tmp_path)
+    assert "bò\\ud83d" in (tmp_path / "left_out.tsv").read_text(encoding="utf-8")
+    write_left_out([], tmp_path)
+    assert not (tmp_path / "left_out.tsv").exists()
+
+
+def test_an_lmdb_with_damaged_pages(tmp_path: Path) -> None:
+    folder = lmdb_folder(tmp_path / "words", LABELS)
+    file = folder / "data.mdb"
+    content = bytearray(file.read_bytes())
+    # All but the first two pages, which say what the others are.
+    content[2 * 4096 :] = b"\xff" * (len(content) - 2 * 4096)
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match="is damaged .*copy it again"):
+        open_word_set(folder).entries()
+    with pytest.raises(UnreadableImageError, match="is damaged"):
+        open_word_set(folder).crop("000000001")
+
+
+@pytest.mark.parametrize(
+    ("total", "told"), [(40, "is seen 2.0 times"), (18, "only 9 of the 10 words .* to 20 for each")]
+)
+def test_how_often_own_words_are_seen_is_told(total: int, told: str, tmp_path: Path, caplog: Any) -> None:
+    words = check_words([doctr_folder(tmp_path / "words", LABELS)], CHARSET, 25).words
+    recipe = load_recipe(Path(__file__).parents[2] / "configs" / "clip4str_vn_tiny_finetune.yaml")
+    recipe = replace(
+        recipe, schedule=replace(recipe.schedule, total_samples=total), words=replace(recipe.words, share=0.5)
+    )
+    with caplog.at_level(logging.INFO):
+        tell_how_often(OwnWords(words, [], [], ""), recipe)
+    assert re.search(told, caplog.text)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from itertools import islice
@@ -234,6 +236,50 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, one_thread: None) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+def test_weights_of_an_earlier_end_are_written_again(tmp_path: Path, one_thread: None) -> None:
+    """As after a run that was given more time and was killed before it wrote them."""
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    weights = tmp_path / loop.WEIGHTS / "model.safetensors"
+    long_ago = (tmp_path / loop.CHECKPOINT).stat().st_mtime_ns - 10**9
+    os.utime(weights, ns=(long_ago, long_ago))
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    assert weights.stat().st_mtime_ns > long_ago
+
+
+FAILING = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from clip4str_doctr.training import loop
+from micro_training import Blocks, micro_recipe
+
+class Fails(Blocks):
+    def sample(self, index):
+        if index > 20:
+            raise ArithmeticError("no such sample")
+        return super().sample(index)
+
+if __name__ == "__main__":
+    recipe = micro_recipe()
+    loop.train(replace(recipe, data=replace(recipe.data, workers=1)), Path(sys.argv[1]), Fails)
+"""
+
+
+def test_an_error_ends_the_program_and_its_workers(tmp_path: Path) -> None:
+    """Python waits for them, and they take no SIGTERM while training goes on."""
+    script = tmp_path / "fails.py"
+    script.write_text(FAILING)
+    paths = os.pathsep.join([str(Path(__file__).parents[1] / "support"), *sys.path])
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "run")],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1 and "no such sample" in done.stderr
+
+
 def test_other_fonts_are_told(tmp_path: Path, one_thread: None, monkeypatch: Any, caplog: Any) -> None:
     monkeypatch.delenv(FONTS_VARIABLE, raising=False)
     older, street = (
@@ -322,6 +368,10 @@ def test_export_measures_the_suites_and_stores_a_temperature(
     assert set(card.metrics["suites"]) == set(SUITES) and card.metrics["suites"]["tiny"]["n"] == 2
     loaded = load_model(tmp_path / "weights")
     assert loaded.postprocessor.temperature == 1.75 and loaded.certain_from == 0.8
+    # Drafts that are lost at a certainty of 1: no card can ask for more.
+    monkeypatch.setattr("clip4str_doctr.training.export.watched_certainty", lambda model, data, words: 1.00001)
+    assert export(tmp_path / loop.CHECKPOINT, tmp_path / "sure", words=2).certain_from == 1.0
+    assert load_model(tmp_path / "sure").certain_from == 1.0
     # Saved again, they keep both.
     again = save_model(loaded, tmp_path / "again", card={})
     assert again.temperature == 1.75 and again.certain_from == 0.8

@@ -21,7 +21,7 @@ from clip4str_doctr.training.data import Batch, Pools, batches_from
 from clip4str_doctr.training.export import export
 from clip4str_doctr.training.precision import autocast_dtype
 from clip4str_doctr.training.recipe import ModelRecipe, OtherRecipeError, Recipe, RecipeError, load_recipe
-from clip4str_doctr.training.start import find_start
+from clip4str_doctr.training.start import CHECKPOINT_PARTS, find_start
 from clip4str_doctr.weight_card import WeightCard, WeightsError, read_card
 from clip4str_doctr.weights import load_model, save_model
 
@@ -158,6 +158,8 @@ def test_the_card_says_whose_weights_were_trained_on(micro_folder: Path, tmp_pat
         ("MICRO", {"preset": "clip4str_vn"}, "holds a clip4str_vn_tiny, but model.preset is clip4str_vn"),
         ("MICRO", {"overrides": {"decoder": {"heads": 4}}}, "asks for another decoder than .* has"),
         ("text.pt", {}, "cannot be read .*expected the checkpoint.pt of a training run"),
+        ("parseq.pt", {}, "of a run that trained a parseq; only one of a CLIP4STR can be started from"),
+        ("hf://nobody", {}, "a hub address must be hf://owner/repo"),
         ("other.pt", {}, r"holds \['step'\]; expected the checkpoint.pt"),
     ],
 )
@@ -167,6 +169,7 @@ def test_what_cannot_be_started_from(
     monkeypatch.chdir(tmp_path)
     Path("text.pt").write_text("no checkpoint")
     torch.save({"step": 3}, "other.pt")
+    torch.save({**dict.fromkeys(CHECKPOINT_PARTS, 1), "recipe": {"model": {"reader": "parseq"}}}, "parseq.pt")
     asked = ModelRecipe(**{"preset": "clip4str_vn_tiny", **recipe, "init": init.replace("MICRO", str(micro_folder))})
     with pytest.raises(WeightsError, match=message):
         find_start(asked)
