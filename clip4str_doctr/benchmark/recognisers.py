@@ -7,7 +7,7 @@ A recogniser is a function from crops (H, W, 3) uint8 RGB to as many strings. `r
     FOLDER, FILE.ckpt, hf://owner/repo  ours, from these weights; so does NAME=WEIGHTS
         a folder that a run with `reader: parseq` wrote, too: docTR's PARSeq behind our image tower
         #visual  its visual branch alone      #half, #clip  other mean and std than the weights say
-        #auto    with cross_modal="auto"
+        #auto    with cross_modal="auto"        #gaps    wide crops once more, cut at gaps, as predictors do
     crnn_vgg16_bn, parseq, ...          docTR's, pretrained; NAME=FILE: from this state dict
         #vocab=vietnamese  of this alphabet of docTR's
     onnx=FILE.onnx                      exported by docTR or by us; a config.json beside it as docTR's hub has it
@@ -116,14 +116,22 @@ def as_path(spec: str) -> str:
 
 
 def our_recogniser(
-    name: str, model: CLIP4STR, weights: str | Path | None = None, *, visual: bool = False
+    name: str, model: CLIP4STR, weights: str | Path | None = None, *, visual: bool = False, gaps: bool = False
 ) -> Recogniser:
-    """A CLIP4STR, which is put in eval mode. weights: where it came from. visual: what its visual branch says alone."""
+    """A CLIP4STR, which is put in eval mode. weights: where it came from. visual: what its visual branch says alone.
+
+    gaps: wide crops are read a second time, cut at the gaps between words, as docTR's users have `clip4str_vn_tiny`
+    read; else every crop is read whole, as its reference does.
+    """
     from clip4str_doctr.plugin import recognition_predictor_of
 
     model.eval()
+    predictor = recognition_predictor_of(model, split_wide_crops="gaps") if gaps else None
 
+    @torch.inference_mode()
     def read(crops: Crops) -> list[str]:
+        if predictor is not None:
+            return [text for text, _ in predictor(list(crops))]
         return _visual_words(model, crops) if visual else read_words(model, crops).texts
 
     mean, std = model.config.preprocess.mean, model.config.preprocess.std
@@ -133,7 +141,8 @@ def our_recogniser(
         "parameters": _parameters(*([model.image_tower, model.visual_decoder] if visual else [model])),
         **weights_of(weights),
         **_size(weights),
-        "settings": {"mean": list(mean), "std": list(std), **decode, "branches": "visual" if visual else "both"},
+        "settings": {"mean": list(mean), "std": list(std), **decode, "branches": "visual" if visual else "both"}
+        | ({"wide_crops": "cut at gaps"} if gaps else {}),
         "versions": versions("clip4str-doctr", "torch"),
     }
     return Recogniser(name, read, facts, None if visual else partial(recognition_predictor_of, model))
@@ -198,10 +207,12 @@ def _size(weights: str | Path | None) -> dict[str, float]:
 def _ours(spec: str, name: str, options: Sequence[str], device: torch.device) -> Recogniser:
     from clip4str_doctr.plugin import factories, recognition_predictor_of
 
-    visual = "visual" in options
+    visual, gaps = "visual" in options, "gaps" in options
     normalizations = [option for option in options if option in NORMALIZATIONS]
-    if unknown := [option for option in options if option not in ("visual", "auto", *NORMALIZATIONS)]:
-        raise ValueError(f"{spec}: options are #visual, #auto, #{', #'.join(NORMALIZATIONS)}, got #{unknown[0]}")
+    if unknown := [option for option in options if option not in ("visual", "auto", "gaps", *NORMALIZATIONS)]:
+        raise ValueError(f"{spec}: options are #visual, #auto, #gaps, #{', #'.join(NORMALIZATIONS)}, got #{unknown[0]}")
+    if visual and gaps:
+        raise ValueError(f"{spec}: the visual branch alone reads crops whole; leave #visual or #gaps out")
     if len(normalizations) > 1:
         raise ValueError(f"{spec}: one normalisation at a time, got #{' #'.join(normalizations)}")
     kind, _, value = name.partition("=")
@@ -226,7 +237,7 @@ def _ours(spec: str, name: str, options: Sequence[str], device: torch.device) ->
     )
     if kind in PRESETS and model.config.arch != kind:
         raise ValueError(f"{source} holds a {model.config.arch}, not a {kind}")
-    return our_recogniser(_short(spec, name), model.to(device), source, visual=visual)
+    return our_recogniser(_short(spec, name), model.to(device), source, visual=visual, gaps=gaps)
 
 
 def _is_parseq(folder: Path) -> bool:

@@ -18,6 +18,7 @@ from clip4str_doctr.benchmark.peers import PEERS, TesseractReader, framed
 from clip4str_doctr.benchmark.recognisers import Crops, Recogniser, doctr_recogniser, our_recogniser, recogniser
 from clip4str_doctr.config import DecodeConfig, model_config_to_dict
 from clip4str_doctr.modeling.clip4str import build_model
+from clip4str_doctr.plugin import recognition_predictor_of
 from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training.validate import read_words
 from clip4str_doctr.weight_card import read_card
@@ -67,6 +68,10 @@ def test_ours_with_both_branches_or_one(micro_folder: Path, tmp_path: Path) -> N
     auto = recogniser(f"{micro_folder}#auto")
     assert auto.facts["settings"]["cross_modal"] == "auto" != both.facts["settings"]["cross_modal"]
     assert auto(CROPS) == read_words(load_model(micro_folder, cross_modal="auto"), CROPS).texts
+    gaps, predictor = recogniser(f"{micro_folder}#gaps"), recognition_predictor_of(model, split_wide_crops="gaps")
+    crops = [*CROPS, np.tile(CROPS[0], (1, 5, 1))]
+    assert gaps(crops) == [text for text, _ in predictor(crops)] and gaps([]) == []
+    assert gaps.facts["settings"]["wide_crops"] == "cut at gaps" and "wide_crops" not in both.facts["settings"]
 
 
 @pytest.mark.parametrize("decode", [{"decode_ar": False}, {"refine_iters": 0}, {"refine_iters": 2}])
@@ -261,7 +266,8 @@ def test_what_is_missing_says_what_to_install(name: str, tmp_path: Path, monkeyp
         ("no_such_module:read", "expected module:function, from crops to strings; No module"),
         ("json:nothing", "expected module:function"),
         ("json:__doc__", "must be a function from crops to strings, got a str"),
-        ("clip4str_vn_tiny#loud", "options are #visual, #auto, #half, #clip, got #loud"),
+        ("clip4str_vn_tiny#loud", "options are #visual, #auto, #gaps, #half, #clip, got #loud"),
+        ("clip4str_vn_tiny#visual#gaps", "the visual branch alone reads crops whole; leave"),
         ("clip4str_vn_tiny#half#clip", "one normalisation at a time"),
     ],
 )
