@@ -1,4 +1,7 @@
-"""Everything once, from a word to a searchable PDF, on pho.png and page.png."""
+"""Everything once, from a word to a searchable PDF, on pho.png and page.png.
+
+Needs pip install 'clip4str-doctr[detect,pdf]'; run it from the repository's root: python examples/quick_tour.py
+"""
 
 from pathlib import Path
 

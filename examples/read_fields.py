@@ -2,6 +2,8 @@
 
 A form whose fields stand in known places needs no trained detector: any detector finds the words, their place says
 which field they belong to.
+
+Needs pip install 'clip4str-doctr[detect]'; run it from the repository's root: python examples/read_fields.py
 """
 
 from doctr.io import DocumentFile

@@ -1,4 +1,7 @@
-"""A receipt row by row, names with their prices, and whether these add up to the total."""
+"""A receipt row by row, names with their prices, and whether these add up to the total.
+
+Needs pip install 'clip4str-doctr[detect]'; run it from the repository's root: python examples/read_receipt.py
+"""
 
 import re
 

@@ -1,5 +1,7 @@
 """A scanned PDF -> one whose words can be searched and copied. In a shell:
 clip4str-doctr page scan.pdf --no-turn --format pdf -o searchable
+
+Needs pip install 'clip4str-doctr[detect,pdf]'; run it from the repository's root: python examples/searchable_pdf.py
 """
 
 import sys

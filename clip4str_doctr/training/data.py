@@ -86,6 +86,10 @@ class Pools(Dataset[list[Batch]]):
         self.leaving = multiprocessing.RawValue("b", 0)
         self._samples: dict[str, Samples] = {}
 
+    def close(self) -> None:
+        """Let workers be ended: an error's traceback holds them, and Python would wait for them without end."""
+        self.leaving.value = 1
+
     def _render(self, index: int) -> tuple[npt.NDArray[np.uint8], str]:
         style = sample_style(index, self.total_samples, self.recipe)
         if style not in self._samples:

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -48,7 +48,7 @@ from clip4str_doctr.training.optim import (
 )
 from clip4str_doctr.training.precision import autocast_dtype
 from clip4str_doctr.training.pupils import find_pupil
-from clip4str_doctr.training.recipe import FreezeRecipe, OtherRecipeError, Recipe, recipe_from_dict
+from clip4str_doctr.training.recipe import FREE_KEYS, FreezeRecipe, OtherRecipeError, Recipe, recipe_from_dict
 from clip4str_doctr.training.run_log import RunLog
 from clip4str_doctr.training.start import Start, check_alphabet, find_start, fitting_head
 from clip4str_doctr.training.validate import STYLES
@@ -62,20 +62,6 @@ WEIGHTS = "weights"
 MAX_SKIPPED = 20
 # What a run needs of its checkpoint to go on.
 _RUN_PARTS = "config recipe step active_seconds scores model ctc_head average optimizer".split()
-# What may change when a run goes on: how it is carried out and reported, and how much time it may take.
-FREE_KEYS = frozenset(
-    (
-        "data.workers",
-        "schedule.max_hours",
-        "run.threads",
-        "run.log_every",
-        "run.validate_every",
-        "run.checkpoint_minutes",
-        "run.recompute",
-        "words.train",  # where they lie; whether they are the same is seen by their hash
-        "words.val",
-    )
-)
 
 
 def train(
@@ -347,42 +333,32 @@ def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[in
     pools = Pools(run.config.image_tower.image_size, recipe.schedule.total_samples, recipe.data, factory)
     # A step is as slow as the slowest of its threads: where rendering would take cores from them, it waits its turn.
     crowded = run.device.type == "cpu" and recipe.run.threads + recipe.data.workers > usable_cores()
-    batches = batches_from(run.step, pools, by_turns=crowded)
-    try:
-        _advance_through(run, out, factory, stop, batches)
-    finally:
-        # An error's traceback holds the workers, which Python would wait for without end.
-        pools.leaving.value = 1
-
-
-def _advance_through(
-    run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[int], batches: Iterator[Batch]
-) -> None:
-    recipe = run.recipe
-    log = RunLog(run, out / LOG)
-    held_out = {style: validation_crops(style, recipe.data, factory) for style in watched_styles(recipe)}
-    if run.own is not None:
-        held_out["own"] = (
-            [word.small_crop(run.config.image_tower.image_size) for word in run.own.val],
-            [word.label for word in run.own.val],
-        )
-    every = max(recipe.run.validate_every // recipe.data.batch_size, 1)
-    if run.step == 0 and run.origin is not None:
-        log.validation(held_out)  # what there was before
-    saved = time.monotonic()
-    while run.progress < 1.0 and not stop:
-        log.tick()
-        report = run.advance(next(batches))
-        log.tick()
-        log.step(report)
-        if run.step % every == 0:
+    with closing(pools):
+        batches = batches_from(run.step, pools, by_turns=crowded)
+        log = RunLog(run, out / LOG)
+        held_out = {style: validation_crops(style, recipe.data, factory) for style in watched_styles(recipe)}
+        if run.own is not None:
+            held_out["own"] = (
+                [word.small_crop(run.config.image_tower.image_size) for word in run.own.val],
+                [word.label for word in run.own.val],
+            )
+        every = max(recipe.run.validate_every // recipe.data.batch_size, 1)
+        if run.step == 0 and run.origin is not None:
+            log.validation(held_out)  # what there was before
+        saved = time.monotonic()
+        while run.progress < 1.0 and not stop:
+            log.tick()
+            report = run.advance(next(batches))
+            log.tick()
+            log.step(report)
+            if run.step % every == 0:
+                log.validation(held_out)
+            if time.monotonic() - saved > recipe.run.checkpoint_minutes * 60:
+                save_checkpoint(run, out / CHECKPOINT)
+                saved = time.monotonic()
+        if run.progress >= 1.0 and log.validated_step != run.step:
             log.validation(held_out)
-        if time.monotonic() - saved > recipe.run.checkpoint_minutes * 60:
-            save_checkpoint(run, out / CHECKPOINT)
-            saved = time.monotonic()
-    if run.progress >= 1.0 and log.validated_step != run.step:
-        log.validation(held_out)
-    save_checkpoint(run, out / CHECKPOINT)
+        save_checkpoint(run, out / CHECKPOINT)
 
 
 def watched_styles(recipe: Recipe) -> tuple[str, ...]:

@@ -7,6 +7,21 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+# What may change when a run goes on: how it is carried out and reported, and how much time it may take.
+FREE_KEYS = frozenset(
+    (
+        "data.workers",
+        "schedule.max_hours",
+        "run.threads",
+        "run.log_every",
+        "run.validate_every",
+        "run.checkpoint_minutes",
+        "run.recompute",
+        "words.train",  # where they lie; whether they are the same is seen by their hash
+        "words.val",
+    )
+)
+
 
 class RecipeError(ValueError):
     """A recipe that asks for what cannot be done."""
