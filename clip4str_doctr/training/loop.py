@@ -49,6 +49,7 @@ from clip4str_doctr.training.optim import (
 from clip4str_doctr.training.precision import autocast_dtype
 from clip4str_doctr.training.pupils import find_pupil
 from clip4str_doctr.training.recipe import FREE_KEYS, FreezeRecipe, OtherRecipeError, Recipe, recipe_from_dict
+from clip4str_doctr.training.run_lock import only_run
 from clip4str_doctr.training.run_log import RunLog
 from clip4str_doctr.training.start import Start, check_alphabet, find_start, fitting_head
 from clip4str_doctr.training.validate import STYLES
@@ -79,8 +80,9 @@ def train(
     Otherwise it starts from `recipe.model.init`, for which `tokenizer` is as in `find_start`.
     strict_labels: as in `own_words`; the words that are left out without it are listed in left_out.tsv.
     Raises OtherRecipeError if the checkpoint belongs to another recipe or other words, RecipeError for a model that
-    cannot write what is rendered, DatasetError for data sets that cannot be used, MissingFontsError where there is
-    nothing to render with, WeightsError for a checkpoint.pt that is damaged or another's, and what `find_start` raises.
+    cannot write what is rendered, and for a folder that another run writes to, DatasetError for data sets that cannot
+    be used, MissingFontsError where there is nothing to render with, WeightsError for a checkpoint.pt that is damaged
+    or another's, and what `find_start` raises.
     """
     out = Path(out)
     state: dict[str, Any] | None = None
@@ -93,32 +95,33 @@ def train(
         check_alphabet(start.config)
     own = own_words(recipe.words, start.config, strict_labels)
     out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(recipe.run.threads)
-    run = TrainingRun(recipe, start, own, precision=None if state is None else state.get("precision"))
-    if state is not None:
-        run.load_state_dict(state)
-        logger.info("resumed at step %d", run.step)
-        if run.progress >= 1.0 and _exported(out):
-            return True
-    # Gigabytes of the published model, of which the run has its own copies.
-    state, image_size = None, start.config.image_tower.image_size
-    del start
-    if rendering:
-        run.check_fonts()
-    for part in out.glob(f".{CHECKPOINT}.*.part"):
-        part.unlink()  # of a run that was killed while it saved
-    if own is not None:
-        write_left_out(own.left_out, out)
-        tell_how_often(own, recipe)
-        factory = OwnWordsFactory(own, recipe.words, factory, image_size)
-    with _stop_requests() as stop:
-        _advance(run, out, factory, stop)
-    if run.progress < 1.0:
-        return False
-    export = run.pupil.export
-    del run
-    export(out / CHECKPOINT, out / WEIGHTS)
-    return True
+    with only_run(out):
+        torch.set_num_threads(recipe.run.threads)
+        run = TrainingRun(recipe, start, own, precision=None if state is None else state.get("precision"))
+        if state is not None:
+            run.load_state_dict(state)
+            logger.info("resumed at step %d", run.step)
+            if run.progress >= 1.0 and _exported(out):
+                return True
+        # Gigabytes of the published model, of which the run has its own copies.
+        state, image_size = None, start.config.image_tower.image_size
+        del start
+        if rendering:
+            run.check_fonts()
+        for part in out.glob(f".{CHECKPOINT}.*.part"):
+            part.unlink()  # of a run that was killed while it saved
+        if own is not None:
+            write_left_out(own.left_out, out)
+            tell_how_often(own, recipe)
+            factory = OwnWordsFactory(own, recipe.words, factory, image_size)
+        with _stop_requests() as stop:
+            _advance(run, out, factory, stop)
+        if run.progress < 1.0:
+            return False
+        export = run.pupil.export
+        del run
+        export(out / CHECKPOINT, out / WEIGHTS)
+        return True
 
 
 def _exported(out: Path) -> bool:

@@ -25,7 +25,7 @@ from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
 from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.optim import build_optimizer
 from clip4str_doctr.training.provenance import both_licences
-from clip4str_doctr.training.recipe import OptimRecipe, load_recipe
+from clip4str_doctr.training.recipe import OptimRecipe, RecipeError, load_recipe
 from clip4str_doctr.training.start import model_config
 from clip4str_doctr.training.suites import SUITES
 from clip4str_doctr.training.synth import fonts_installed
@@ -33,14 +33,6 @@ from clip4str_doctr.training.synth.families import FONTS_VARIABLE
 from clip4str_doctr.training.validate import score, watched_certainty, watched_temperature
 from clip4str_doctr.weight_card import read_card
 from clip4str_doctr.weights import load_model, save_model
-
-
-@pytest.fixture
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # Data
@@ -234,6 +226,22 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, one_thread: None) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert loop.train(micro_recipe(), tmp_path, Blocks)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_folder_is_one_runs_at_a_time(tmp_path: Path, one_thread: None) -> None:
+    holder = (
+        "import sys; from pathlib import Path; from clip4str_doctr.training.run_lock import only_run\n"
+        "with only_run(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(RecipeError, match="another run writes to .*; wait for it, stop it, or give another folder"):
+            loop.train(micro_recipe(), tmp_path, Blocks)
+        assert not (tmp_path / loop.LOG).exists()
+        other.kill()
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
 
 
 def test_weights_of_an_earlier_end_are_written_again(tmp_path: Path, one_thread: None) -> None:

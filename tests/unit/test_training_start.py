@@ -116,7 +116,7 @@ def test_batch_norms_stand_still_from_the_first_step_or_learn_if_asked_to(micro_
 
 
 def test_resuming_is_exact_and_does_not_need_the_weights_any_more(
-    micro_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    micro_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
     recipe = recipe_from(micro_folder)
     whole, halved = loop.TrainingRun(recipe), loop.TrainingRun(recipe)
