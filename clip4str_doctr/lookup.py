@@ -109,8 +109,17 @@ def find_weights(arch: str) -> Path:
     looked = []
     for path, there in _candidates(arch):
         if there:
-            # A checkpoint stands for its layout, where the tokenizer is too.
-            return path.parent.parent if path.suffix == ".ckpt" else path
+            if path.suffix != ".ckpt":
+                return path
+            # A checkpoint stands for its layout, where the tokenizer is too; but not where a converted folder of another
+            # architecture lies around it, which would be taken first.
+            layout = path.parent.parent
+            if not _is_converted(layout):
+                return layout
+            # Imported here: it needs torch.
+            from clip4str_doctr.published import find_checkpoint
+
+            return find_checkpoint(layout)
         looked.append(str(path))
     target = search_folders()[0] / arch
     if arch == _PUBLISHED_ARCH:

@@ -70,6 +70,13 @@ def test_home_may_be_a_converted_folder_itself(places: dict[str, Path], micro_fo
         find_weights("clip4str_vn")
 
 
+def test_a_checkpoint_within_a_converted_folder_of_the_other(places: dict[str, Path], micro_folder: Path) -> None:
+    shutil.copytree(micro_folder, places["home"])
+    publish(places["home"])
+    assert find_weights("clip4str_vn_tiny") == places["home"]
+    assert clip4str_vn(pretrained=True).config.image_tower.width == 128
+
+
 def test_the_published_size_never_becomes_tiny(places: dict[str, Path], micro_folder: Path) -> None:
     shutil.copytree(micro_folder, places["home"] / "clip4str_vn_tiny")
     with pytest.raises(WeightsNotFoundError) as caught:

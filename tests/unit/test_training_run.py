@@ -34,7 +34,6 @@ from clip4str_doctr.training.validate import score, watched_certainty, watched_t
 from clip4str_doctr.weight_card import read_card
 from clip4str_doctr.weights import load_model, save_model
 
-
 # Data
 
 
