@@ -111,8 +111,8 @@ def find_weights(arch: str) -> Path:
         if there:
             if path.suffix != ".ckpt":
                 return path
-            # A checkpoint stands for its layout, where the tokenizer is too; but not where a converted folder of another
-            # architecture lies around it, which would be taken first.
+            # A checkpoint stands for its layout, where the tokenizer is too; but not where a converted folder of the
+            # other architecture lies around it, which would be taken first.
             layout = path.parent.parent
             if not _is_converted(layout):
                 return layout
