@@ -20,7 +20,7 @@ from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.command import BenchCommandError, positive, run_bench
 from clip4str_doctr.benchmark.command import add_arguments as add_bench_arguments
 from clip4str_doctr.config import PRESETS, CrossModal
-from clip4str_doctr.file_types import IMAGE_SUFFIXES, absent, listed, overlooked
+from clip4str_doctr.file_types import IMAGE_SUFFIXES, listed, overlooked, present
 from clip4str_doctr.pages.command import PageCommandError, read_pages
 from clip4str_doctr.pages.command import add_arguments as add_page_arguments
 
@@ -174,13 +174,8 @@ def _read(args: argparse.Namespace) -> int:
     from clip4str_doctr.images import find_images
     from clip4str_doctr.pictures import read_pictures
 
-    missing = absent(args.paths)
-    if all(path in missing for path in args.paths):
-        raise CommandError("; ".join(f"{path}: {why}" for path, why in missing.items()))
-    for path, why in missing.items():
-        print(f"{path}: {why}", file=sys.stderr)
     try:
-        given = [path for path in args.paths if path not in missing]
+        given = present(args.paths)
         for complaint in overlooked(given, IMAGE_SUFFIXES):
             print(complaint, file=sys.stderr)
         paths = find_images(given)
@@ -200,7 +195,7 @@ def _read(args: argparse.Namespace) -> int:
     if args.json:
         json.dump(results, sys.stdout, ensure_ascii=False, indent=2)
         print()
-    return 0 if len(results) == len(paths) and not missing else 1
+    return 0 if len(results) == len(paths) and len(given) == len(args.paths) else 1
 
 
 def _page(args: argparse.Namespace) -> int:

@@ -1,10 +1,11 @@
 """Which files of a folder are read: by their suffixes, in lower case."""
 
+import sys
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-__all__ = ["IMAGE_SUFFIXES", "PAGE_SUFFIXES", "absent", "listed", "overlooked"]
+__all__ = ["IMAGE_SUFFIXES", "PAGE_SUFFIXES", "listed", "overlooked", "present"]
 
 # What every wheel of Pillow reads.
 IMAGE_SUFFIXES = frozenset(
@@ -25,8 +26,10 @@ def listed(suffixes: Collection[str]) -> str:
     return ", ".join(suffix.removeprefix(".") for suffix in sorted(suffixes))
 
 
-def absent(paths: Iterable[Path]) -> dict[Path, str]:
-    """Those at which nothing can be looked up -> why: there is nothing, the name is too long, a folder is closed."""
+def present(paths: Sequence[Path]) -> list[Path]:
+    """Those at which there is something; of the others stderr tells why not: nothing there, a name too long, a closed
+    folder. Raises FileNotFoundError, saying that, where all are such.
+    """
     reasons = {}
     for path in paths:
         try:
@@ -34,7 +37,13 @@ def absent(paths: Iterable[Path]) -> dict[Path, str]:
                 reasons[path] = "no such file or folder"
         except OSError as error:
             reasons[path] = error.strerror or str(error)
-    return reasons
+    told = [f"{path}: {why}" for path, why in reasons.items()]
+    there = [path for path in paths if path not in reasons]
+    if not there:
+        raise FileNotFoundError("; ".join(told))
+    for line in told:
+        print(line, file=sys.stderr)
+    return there
 
 
 def overlooked(paths: Iterable[Path], suffixes: Collection[str]) -> list[str]:

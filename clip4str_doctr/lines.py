@@ -203,9 +203,9 @@ def _line(page: Page, quad: npt.NDArray[np.float64]) -> _Line | Quads:
     """A line to be cut into words, or the words of one that is not."""
     sides = np.linalg.norm(np.roll(quad, -1, axis=0) - quad, axis=1)
     width, height = (sides[0] + sides[2]) / 2, (sides[1] + sides[3]) / 2
-    # Before it is warped: the strip of a long standing box would be tens of millions of pixels.
     # On the page: docTR would take a start left of it from the right, and drop what is empty then.
     whole = np.clip(quad, 0, (page.shape[1], page.shape[0]))[None]
+    # Before it is warped: the strip of a long standing box would be tens of millions of pixels.
     if width >= 1 and height > _STANDING * width:
         return whole
     strip = strip_of(page, quad)

@@ -61,8 +61,7 @@ def _joined(above: Quads, below: Quads, seam: float, near: float) -> Quads:
             if abs(line[:, 1].mean() - seam) >= near or not any(_same(line, other) for other in others):
                 own.append(line)
 
-    join(below[below_at >= 0], lower, upper)
-    join(below[(-near < below_at) & (below_at < 0)], lower, upper)
+    join(below[below_at > -near], lower, upper)
     join(above[(0 <= above_at) & (above_at < near)], upper, lower)
     return np.array([*upper, *lower]).reshape(-1, 4, 2)
 

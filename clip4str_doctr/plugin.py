@@ -169,20 +169,16 @@ def preprocessor_of(
     if preserve_aspect_ratio is None:
         preserve_aspect_ratio = cfg.get("preserve_aspect_ratio", False)
     if preserve_aspect_ratio:
-        letterbox: Callable[[Any], list[torch.Tensor]] = _letterbox(
-            (height, width), preprocess, batch_size, symmetric_pad
+        from doctr.models.preprocessor import PreProcessor
+
+        # docTR's own, by whose resize its training script makes crops.
+        letterbox: Any = PreProcessor(
+            *((height, width), batch_size, preprocess.mean, preprocess.std),
+            preserve_aspect_ratio=True,
+            symmetric_pad=symmetric_pad,
         )
-        return letterbox
+        return letterbox  # type: ignore[no-any-return]  # it may give masks as well, if it is asked to
     return CropPreProcessor((height, width), preprocess, batch_size)
-
-
-def _letterbox(size: tuple[int, int], preprocess: PreprocessConfig, batch_size: int, symmetric_pad: bool) -> Any:
-    """docTR's own preprocessor, by whose resize its training script makes crops."""
-    from doctr.models.preprocessor import PreProcessor
-
-    return PreProcessor(
-        *(size, batch_size, preprocess.mean, preprocess.std), preserve_aspect_ratio=True, symmetric_pad=symmetric_pad
-    )
 
 
 def _moved(compiled: Any, *args: Any, **kwargs: Any) -> Any:

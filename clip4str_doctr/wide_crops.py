@@ -90,6 +90,8 @@ def cut_at_gaps(crop: Crop, wide_from: float = WIDE_FROM) -> list[Crop]:
     if crop.ndim != 3 or crop.shape[2] != 3 or 0 in crop.shape or crop.shape[1] <= wide_from * crop.shape[0]:
         return [crop]
     # Imported here: they need OpenCV, and few crops come this far.
+    import cv2
+
     from clip4str_doctr.boxes import enclosing_boxes
     from clip4str_doctr.lines import words_of_line
 
@@ -100,8 +102,7 @@ def cut_at_gaps(crop: Crop, wide_from: float = WIDE_FROM) -> list[Crop]:
     around = round(_AROUND * height)
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     paper = np.median(edge, axis=0).astype(np.uint8)
-    framed = np.tile(paper, (height + 2 * around, width + 2 * around, 1))
-    framed[around : around + height, around : around + width] = pixels
+    framed: Any = cv2.copyMakeBorder(pixels, *4 * (around,), cv2.BORDER_CONSTANT, value=paper.tolist())
     whole = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64) + around
     boxes = enclosing_boxes(words_of_line(framed, whole, margin=0.0)) - around
     if len(boxes) < 2:

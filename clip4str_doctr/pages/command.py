@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip4str_doctr.atomic import written
-from clip4str_doctr.file_types import PAGE_SUFFIXES, absent, listed
+from clip4str_doctr.file_types import PAGE_SUFFIXES, listed, present
 from clip4str_doctr.pages.jobs import SUFFIXES, Job, PageCommandError, claimed_folder, complaint_about, plan
 from clip4str_doctr.pages.origins import Origins
 
@@ -79,12 +79,11 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
     Raises PageCommandError where nothing can be done.
     """
     _check(args)
-    missing = absent(args.paths)
-    if all(path in missing for path in args.paths):
-        raise PageCommandError("; ".join(f"{path}: {why}" for path, why in missing.items()))
-    for path, why in missing.items():
-        print(f"{path}: {why}", file=sys.stderr)
-    jobs = plan(args, [path for path in args.paths if path not in missing])
+    try:
+        given = present(args.paths)
+    except FileNotFoundError as error:
+        raise PageCommandError(str(error)) from error
+    jobs = plan(args, given)
     origins = None if args.out is None else claimed_folder(args, jobs)
     waiting = jobs
     if origins is not None and not args.overwrite:
@@ -101,7 +100,7 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
         except OSError as error:
             raise PageCommandError(f"-o {args.out} cannot be written to: {error}") from error
     read = _read_all(args, waiting, load, origins) if waiting else 0
-    return 0 if read == len(waiting) and not missing else 1
+    return 0 if read == len(waiting) and len(given) == len(args.paths) else 1
 
 
 def _how(args: argparse.Namespace) -> str:
