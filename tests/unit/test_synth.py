@@ -103,8 +103,17 @@ def test_lexical_words_are_split() -> None:
     train, val = (WordSource(split, 0) for split in ("train", "val"))
     rng = np.random.default_rng(0)
     for name in ("tokens", "syllables", "names", "places", "signs"):
-        assert not any(is_held_out(train.frequent(rng, name)) for _ in range(500))
+        drawn = [train.frequent(rng, name) for _ in range(500)]
+        assert not any(is_held_out(word) and words._bare(word) not in words._everyday() for word in drawn)
         assert all(is_held_out(val.uniform(rng, name)) for _ in range(500))
+
+
+def test_everyday_words_are_for_training_and_validation() -> None:
+    source = WordSource("train", 0)
+    everyday = {"của", "số", "theo", "phố", "bánh"}
+    assert all(is_held_out(word) for word in everyday) and everyday <= {*source._words["tokens"]}
+    rare = {word for word, _ in words.token_counts() if words._bare(word) in words._held_out_words()}
+    assert len(rare) > 1000 and not rare & {*source._words["tokens"]}
 
 
 def test_training_says_no_held_out_word_by_chance() -> None:

@@ -1,7 +1,10 @@
 """The styles sign and page: drawn marks, boards, views, pages, and what they say."""
 
 import pickle
+import re
 import unicodedata
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +12,11 @@ import pytest
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.training.synth import Renderer, Selection, WordSource, fonts_installed, is_held_out
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE, street_families
-from clip4str_doctr.training.synth.marks import plain_letters
+from clip4str_doctr.training.synth.marks import MarkStyle, draw_marks, mark_style, plain_letters
 from clip4str_doctr.training.synth.page_conditions import leaning, thermal
 from clip4str_doctr.training.synth.typography import as_set
 from clip4str_doctr.training.synth.vocabularies import LONG, _paper_number, document_mixture, street_mixture
-from clip4str_doctr.training.synth.words import valid_label
+from clip4str_doctr.training.synth.words import _bare, _everyday, token_counts, valid_label
 
 pytestmark = pytest.mark.skipif(
     not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[train]"
@@ -76,6 +79,37 @@ def test_drawn_marks_lie_where_they_belong(marked: str, plain: str, where: str, 
         assert ink[0] > ink[1] * 1.01, face.family
         expected = {"over": grown[0] > 5, "under": grown[1] > 3, "beside": grown[2] > 2, "in": grown[0] < 4}
         assert expected[where], (face.family, grown)
+
+
+@pytest.mark.parametrize("tone", ["ắ", "ằ", "ẳ"])
+def test_a_tone_stands_over_a_breve_and_beside_a_hat(tone: str, rng: np.random.Generator) -> None:
+    """Beside a breve it would lie on the breve's own end, and be taken for a part of it."""
+
+    def right_of_middle(letter: str, style: MarkStyle) -> tuple[float, float]:
+        ink = np.zeros((200, 200), np.uint8)
+        _, marks = plain_letters(letter)
+        base = [mark for mark in marks[0] if mark in "\u0302\u0306"]
+        draw_marks(ink, (80, 100, 120, 160), marks[0], "a", style, 100)
+        without = np.zeros_like(ink)
+        draw_marks(without, (80, 100, 120, 160), base[0], "a", style, 100)
+        rows, columns = np.nonzero((ink > 128) & (without < 128))
+        return abs(float(columns.mean()) - 100), float(rows.min())
+
+    style = replace(mark_style(rng, 0.1, frozen=False), beside=True, shift=0.0)
+    assert right_of_middle(tone, style)[0] < 8
+    hat = {"ắ": "ấ", "ằ": "ầ", "ẳ": "ẩ"}[tone]
+    assert right_of_middle(hat, style)[0] > 12
+    assert right_of_middle(tone, mark_style(rng, 0.1, frozen=True))[1] < 100
+
+
+def test_no_hairlines_are_taught() -> None:
+    thin = [
+        face.family
+        for family in street_families("train").values()
+        for face in family.faces
+        if face.weight < 300 and any(other.weight >= 300 for other in family.faces)
+    ]
+    assert not thin
 
 
 # Surfaces and views
@@ -196,13 +230,45 @@ def test_glyphs_that_stand_for_symbols(rng: np.random.Generator, monkeypatch: py
     assert {as_set(rng, label, face) for label in labels for _ in range(20)} == set(labels)
 
 
-def test_long_numbers_of_paper_come_in_training_only(rng: np.random.Generator) -> None:
+def test_long_numbers_of_paper(rng: np.random.Generator) -> None:
     numbers = [_paper_number(rng) for _ in range(3000)]
     assert all(set(number) <= set("0123456789.,-:đVND") for number in numbers)
     assert 0.25 < np.mean([number.isdigit() and len(number) > 5 for number in numbers]) < 0.6
-    for mixture in (street_mixture, document_mixture):
-        train, val = WordSource("train", 1, mixture), WordSource("val", 1, mixture)
-        assert len(mixture(train)) == len(mixture(val)) + 1
+
+
+@pytest.mark.parametrize("mixture", [street_mixture, document_mixture])
+def test_training_says_more_kinds_than_the_frozen_suites(mixture: Any) -> None:
+    train, val = (mixture(WordSource(split, 1, mixture)) for split in ("train", "val"))  # type: ignore[arg-type]
+    drawn = [sum(share > 0 for share, _ in one) for one in (train, val)]
+    assert drawn[0] >= drawn[1] + 4 and len(train) == len(val)
+    # Shares of the suites' mixtures, which their pictures depend on.
+    assert sum(share for share, _ in val) == pytest.approx({street_mixture: 1.09, document_mixture: 1.2}[mixture])
+
+
+@pytest.mark.parametrize(
+    ("mixture", "kinds"),
+    [
+        (street_mixture, (r"TNHH|THPT|UBND", r"0\d{3}", r"\d+ml", r"CỬA|HÀNG|QUÁN", r"\d+h\d\d")),
+        (
+            document_mixture,
+            (r"UBND[,.]?", r"\.{5,}", r"\w*\./\.", r"\d+/TTr-\w+", r"\d\d/[3-9]/\d{4}[,;.)]?", r"Quyết", r"của"),
+        ),
+    ],
+)
+def test_what_signs_and_pages_are_full_of_is_said(mixture: Any, kinds: tuple[str, ...]) -> None:
+    source = WordSource("train", 4, mixture)
+    labels = [source.sample(index) for index in range(8000)]
+    assert not {kind for kind in kinds if not any(re.fullmatch(kind, label) for label in labels)}
+    # A word of running text that ends in a mark gets no second one.
+    doubled = [label for label in labels if re.search(r"[^\W\d_][,;][,.;:]$", label)]
+    assert len(doubled) < 8
+
+
+def test_frequent_words_are_frequent() -> None:
+    source = WordSource("train", 4, document_mixture)
+    frequent = {_bare(word) for word, _ in token_counts()[:100]}
+    said = np.mean([_bare(source.sample(index)) in frequent for index in range(4000)])
+    assert 0.1 < said < 0.3
 
 
 def test_words_of_signs_and_pages() -> None:
@@ -225,7 +291,8 @@ def test_words_of_signs_and_pages() -> None:
 def test_written_lists_are_split_like_the_others(rng: np.random.Generator) -> None:
     train, val = WordSource("train", 0), WordSource("val", 0)
     for name in ("street", "document"):
-        assert not any(is_held_out(train.uniform(rng, name)) for _ in range(200))
+        drawn = [train.uniform(rng, name) for _ in range(300)]
+        assert not any(is_held_out(word) and _bare(word) not in _everyday() for word in drawn)
         assert all(is_held_out(val.uniform(rng, name)) for _ in range(200))
 
 

@@ -32,6 +32,7 @@ class Engine:
         self, style: Literal["sign", "page"], split: Literal["train", "val"], seed: int, selection: Selection
     ) -> None:
         self.style, self.selection = style, selection
+        self._frozen = split == "val"  # as the suites' pictures were drawn
         self.words = WordSource(split, seed, street_mixture if style == "sign" else document_mixture)
         families = street_families(split)
         wanted = selection.families or tuple(families)
@@ -69,7 +70,7 @@ class Engine:
             return render_page(rng, drawn, face, height, lambda: self.words.frequent(rng)), label
         least, most = self.selection.heights or SIGN_HEIGHTS
         # Crops of 15 to 70 pixels are the rule: a reader's input is lower still. Both ends are rare.
-        middle = 0.2 + 0.48 * draw if rng.random() < 0.82 else draw
+        middle = 0.2 + 0.48 * draw if rng.random() < (0.82 if self._frozen else 0.72) else draw
         height = least * (most / least) ** (draw if self.selection.heights else middle)
         if family.kind == "script" and not self.selection.heights:
             height = max(height, _LEAST_SCRIPT_HEIGHT)
@@ -82,13 +83,15 @@ class Engine:
 
     def _page_family(self, rng: np.random.Generator) -> Family:
         draw, times, arial = rng.random(), *self._formal
-        if draw < 0.45 and times:
+        # Government paper is Times by decree.
+        until_times, until_arial, until_text = (0.45, 0.65, 0.89) if self._frozen else (0.58, 0.74, 0.92)
+        if draw < until_times and times:
             families = times
-        elif draw < 0.65 and arial:
+        elif draw < until_arial and arial:
             families = arial
         else:
             families = self._by_kind["text" if draw < 0.97 else "display"]
-            if 0.89 < draw < 0.97 and self._tills:
+            if until_text < draw < 0.97 and self._tills:
                 families = self._tills
         return families[int(rng.random() * len(families))]
 

@@ -36,7 +36,7 @@ def choose_hand(rng: np.random.Generator, face: Face, size: int) -> Hand:
     if rng.random() < 0.06:
         jitter = size * 0.08 * rng.random()
     drawn = face.drawn_marks or rng.random() < (0.08 if face.held_out else 0.14)
-    marks = mark_style(rng, stem(load_face(face, size)), bowed=not face.held_out) if drawn else None
+    marks = mark_style(rng, stem(load_face(face, size)), frozen=face.held_out) if drawn else None
     return Hand(face, size, spacing, jitter, marks)
 
 

@@ -27,6 +27,8 @@ class MarkStyle:
     thick: of strokes. width, height: of a mark. gap: between letter and mark. taper: how much thinner a wedge's foot
     is, 0..1. beside: the tone stands beside the circumflex, not over it. square: dots have corners. bow: how far the
     middle of a wedge swings out, in shares of its length: outward as an apostrophe does, inward below 0; 0 is straight.
+    shift: of marks off the letter's middle, to the right. beside_breves: so do tones stand beside breves, which cannot
+    be told from Ă then: a fault that the frozen suites keep.
     """
 
     thick: float
@@ -37,20 +39,25 @@ class MarkStyle:
     beside: bool
     square: bool
     bow: float
+    shift: float = 0.0
+    beside_breves: bool = False
 
 
-def mark_style(rng: np.random.Generator, thick: float, *, bowed: bool) -> MarkStyle:
-    """thick: of the letters' stems, in shares of the em. bowed: whether acutes and graves may be bowed like commas."""
+def mark_style(rng: np.random.Generator, thick: float, *, frozen: bool) -> MarkStyle:
+    """thick: of the letters' stems, in shares of the em. frozen: as the suites have them, neither bowed nor shifted."""
     thick = min(max(thick * (0.55 + 0.5 * rng.random()), 0.035), 0.16)
     width = 0.26 + 0.12 * rng.random() + 0.6 * thick
     gap = 0.015 + 0.07 * rng.random()
     taper = 0.8 * rng.random() if rng.random() < 0.6 else 0.0
     height = 0.11 + 0.07 * rng.random() + 0.4 * thick
     beside, square = rng.random() < 0.6, rng.random() < 0.3
+    if frozen:
+        return MarkStyle(thick, width, height, gap, taper, beside, square, 0.0, beside_breves=True)
     bow = 0.0
-    if bowed and rng.random() < 0.45:
+    if rng.random() < 0.45:
         bow = (0.1 + 0.3 * rng.random()) * (1.0 if rng.random() < 0.8 else -0.6)
-    return MarkStyle(thick, width, height, gap, taper, beside, square, bow)
+    shift = min(max(0.08 * rng.standard_normal(), -0.2), 0.2)
+    return MarkStyle(thick, width, height, gap, taper, beside, square, bow, shift)
 
 
 def plain_letters(text: str) -> tuple[str, list[str]]:
@@ -82,7 +89,8 @@ def draw_marks(
 ) -> None:
     """Draw the marks of one letter in place. box: the letter's ink in the picture; em: pixels."""
     left, top, right, bottom = box
-    middle, width = (left + right) / 2, max(right - left, 1.0)
+    width = max(right - left, 1.0)
+    middle = (left + right) / 2 + style.shift * width
     mark_width = min(style.width * em, max(1.15 * width, 0.2 * em))
     height, thick, gap = style.height * em, style.thick * em, style.gap * em
     foot = top - gap - 0.4 * thick
@@ -98,7 +106,8 @@ def draw_marks(
     if tone:
         x, y = middle, foot
         size = 1.0
-        if base and style.beside and tone in (_GRAVE, _ACUTE, _HOOK):
+        beside = style.beside and (base == _CIRCUMFLEX or style.beside_breves)
+        if base and beside and tone in (_GRAVE, _ACUTE, _HOOK):
             x = middle + (-0.62 if tone == _GRAVE else 0.62) * mark_width
             y, size = foot - 0.55 * height, 0.85
         elif base:

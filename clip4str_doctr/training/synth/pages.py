@@ -47,7 +47,7 @@ def render_page(
     else:
         # Neither a camera nor a till's printer leaves anything of smaller print.
         large = height >= 12
-        by_camera = large and rng.random() < 0.3
+        by_camera = large and rng.random() < 0.15
         from_till = large and rng.random() < (0.4 if face.fixed_pitch else 0.03)
     if by_camera:
         coverage, box = leaning(rng, coverage, box)
@@ -129,7 +129,7 @@ def _with_marks(
     spacing: float,
 ) -> Image.Image:
     font, ink = setting.font, pixels_of(image)
-    style = mark_style(rng, stem(font), bowed=not setting.face.held_out)
+    style = mark_style(rng, stem(font), frozen=setting.face.held_out)
     for count, (symbol, on) in enumerate(zip(text, marks, strict=True)):
         if on:
             x = at[0] + font.getlength(text[:count]) + spacing * count

@@ -60,7 +60,8 @@ def render_sign(
         crop += share * (layer.colour - crop)
     top, bottom = placement.word[1], placement.word[3]
     stroke = thick * size * (bottom - top) / max(box[3] - box[1], 1)
-    return street_effects(rng, crop, float(np.abs(paper - colour).mean()), placement.word, stroke)
+    contrast = float(np.abs(paper - colour).mean())
+    return street_effects(rng, crop, contrast, placement.word, stroke, frozen=face.held_out)
 
 
 def _neighbours(

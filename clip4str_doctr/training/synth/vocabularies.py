@@ -18,6 +18,13 @@ __all__ = ["document_mixture", "street_mixture"]
 
 LONG = 12  # symbols, from which on words are few in any text and need a share of their own
 _EDGES = "\"'()[]<>.,:;!?*/-"
+_CAPITALS = "BCĐGHKLMNPQSTVX"
+_PAPERS = "QĐ NQ TTr BC KH TB CV CT HD NĐ TT QC BB GM CĐ TTLT VBHN GP".split()
+_AGENCIES = (
+    "UBND HĐND CP TTg BTC BYT BCT BXD BNV BCA BTP BQP BNNPTNT BTNMT BKHĐT BKHCN BTTTT BGTVT BVHTTDL BLĐTBXH BGDĐT "
+    "NHNN VPCP TANDTC VKSNDTC TTCP KTNN STC SYT SNV SXD SCT SKHĐT SNN STNMT SGDĐT SLĐTBXH SGTVT SKHCN STTTT SVHTTDL "
+    "STP CA TU BCĐ ĐHQG BHXH CTK TCT HQ MTTQ TLĐ ĐTN"
+).split()
 _TRADE = ("Co", "Bros", "Shop", "Mart", "Food", "Land", "Home", "Hair", "Spa", "Tour", "Auto", "Tech")
 
 
@@ -28,28 +35,31 @@ def street_mixture(words: WordSource) -> Mixture:
         draw = words.uniform if uniform else words.frequent
         return lambda rng: _on_a_sign(rng, draw(rng, name).strip(_EDGES))
 
-    rest = _scaled(general_mixture(words), 0.13)
+    share = words.share
     numbers = (
-        ("number", 0.05),
-        ("phone", 0.055),
-        ("price", 0.05),
-        ("plate", 0.015),
-        ("date", 0.01),
-        ("percentage", 0.01),
+        ("number", share(0.025, 0.05)),
+        ("phone", share(0.04, 0.055)),
+        ("price", share(0.025, 0.05)),
+        ("plate", share(0.01, 0.015)),
+        ("date", share(0.005, 0.01)),
+        ("percentage", share(0.005, 0.01)),
     )
     return [
         (0.25, lexical("street", True)),
+        (share(0.12), lexical("boards", False)),
         (0.10, lexical("signs", True)),
-        (0.10, lexical("tokens", False)),
-        (0.11, lexical("syllables", True)),
+        (share(0.12, 0.10), lexical("tokens", False)),
+        (share(0.06, 0.11), lexical("syllables", True)),
         (0.06, lexical("names", True)),
         (0.06, lexical("places", True)),
-        *((share, NUMBERS[name]) for name, share in numbers),
-        *_only_in_training(words, 0.02, _paper_number),
+        *((part, NUMBERS[name]) for name, part in numbers),
+        (share(0.005), _paper_number),
+        (share(0.02), _piece),
+        (share(0.05), lambda rng: _abbreviation(rng, words)),
         (0.025, _house_number),
         (0.015, _trade_name),
-        (0.05, lambda rng: _long_label(rng, words)),
-        *rest,
+        (share(0.03, 0.05), lambda rng: _long_label(rng, words)),
+        *_scaled(general_mixture(words), share(0.08, 0.13)),
     ]
 
 
@@ -61,37 +71,100 @@ def document_mixture(words: WordSource) -> Mixture:
 
         def label(rng: np.random.Generator) -> str:
             word = draw(rng, name)
+            ended = words.split == "train" and word[-1] in _EDGES
             if rng.random() < 0.3:
                 word = place_tone(word, "old" if rng.random() < 0.6 else "new")
             if rng.random() < 0.16:
                 word = word.upper()
             elif rng.random() < 0.15:
                 word = word[:1].upper() + word[1:]
-            return _in_a_sentence(rng, word)
+            return word if ended else _in_a_sentence(rng, word)
 
         return label
 
-    rest = _scaled(general_mixture(words), 0.15)
-    numbers = (("number", 0.06), ("date", 0.05), ("price", 0.03), ("percentage", 0.01), ("phone", 0.01))
+    share = words.share
+    numbers = (
+        ("number", share(0.03, 0.06)),
+        ("date", share(0.015, 0.05)),
+        ("price", share(0.015, 0.03)),
+        ("percentage", 0.01),
+        ("phone", 0.01),
+    )
     return [
-        (0.30, running("tokens", False)),
-        (0.20, running("document", True)),
-        (0.12, running("syllables", True)),
+        (share(0.35, 0.30), running("tokens", False)),
+        (share(0.15), running("decrees", False)),
+        (share(0.10, 0.20), running("document", True)),
+        (share(0.05, 0.12), running("syllables", True)),
         (0.03, running("names", True)),
         (0.03, running("places", True)),
-        *((share, NUMBERS[name]) for name, share in numbers),
-        *_only_in_training(words, 0.05, _paper_number),
-        (0.06, _reference),
+        *((part, NUMBERS[name]) for name, part in numbers),
+        (share(0.02), _paper_number),
+        (share(0.02), _official_date),
+        (share(0.05), lambda rng: _abbreviation(rng, words)),
+        (share(0.015), lambda rng: _with_dots(rng, words)),
+        (share(0.03), _agency_reference),
+        (share(0.03, 0.06), _reference),
         (0.04, _item),
         (0.05, lambda rng: _in_a_sentence(rng, words.uniform(rng))),
-        (0.06, lambda rng: _long_label(rng, words)),
-        *rest,
+        (share(0.05, 0.06), lambda rng: _long_label(rng, words)),
+        *_scaled(general_mixture(words), share(0.10, 0.15)),
     ]
 
 
-def _only_in_training(words: WordSource, share: float, draw: Draw) -> Mixture:
-    """What came after the suites were frozen: another draw would change their pictures."""
-    return [(share, draw)] if words.split == "train" else []
+def _abbreviation(rng: np.random.Generator, words: WordSource) -> str:
+    """CTY, UBND, GD&ĐT, (b/c);, THPT: - and, one in five, capitals that stand for nothing."""
+    if rng.random() < 0.8:
+        word = words.uniform(rng, "short")
+    else:
+        word = "".join(_CAPITALS[int(rng.random() * len(_CAPITALS))] for _ in range(2 + int(rng.random() * 5)))
+        if len(word) > 3 and rng.random() < 0.3:
+            word = word[:2] + "&-/."[int(rng.random() * 4)] + word[2:]
+    return word if word[-1] in _EDGES or rng.random() < 0.8 else word + ",.:;)"[int(rng.random() * 5)]
+
+
+def _piece(rng: np.random.Generator) -> str:
+    """What stands between two spaces of a number on a sign: 0903, 456, 000đ, 330ml, 7h30, 24/24."""
+    forms = (
+        "0" + digits(rng, 3), digits(rng, 3), digits(rng, 4), digits(rng, 3) + ".", "000đ", ".000đ", "000", "24/24",
+        f"{5 * (1 + int(rng.random() * 200))}{('ml', 'g', 'kg', 'W', 'mm')[int(rng.random() * 5)]}",
+        f"{6 + int(rng.random() * 17)}h{('', '00', '30')[int(rng.random() * 3)]}", f"-{digits(rng, 3)}",
+    )  # fmt: skip
+    return forms[int(rng.random() * len(forms))]
+
+
+def _official_date(rng: np.random.Generator) -> str:
+    """As decrees write them: 05/4/2024, where days below 10 and the months 1 and 2 have a 0; 2021-2030; 2024;"""
+    day, month, year = 1 + int(rng.random() * 31), 1 + int(rng.random() * 12), 1990 + int(rng.random() * 41)
+    end = ("", "", "", "", ",", ";", ".", ")")[int(rng.random() * 8)]
+    if rng.random() < 0.6:
+        return f"{day:02d}/{month if month > 2 else f'{month:02d}'}/{year}{end}"
+    return (f"{year}" if rng.random() < 0.6 else f"{year}-{year + 1 + int(rng.random() * 15)}") + end
+
+
+def _with_dots(rng: np.random.Generator, words: WordSource) -> str:
+    """Where something is to be filled in, and where a decree ends: ........, Số:....., ngày....../......, hành./."""
+    dots = "." * (3 + int(rng.random() ** 1.5 * 20))
+    draw = rng.random()
+    if draw < 0.35:
+        return dots
+    if draw < 0.6:
+        return words.frequent(rng, "decrees").strip(_EDGES) + ("", ":")[int(rng.random() * 2)] + dots[:12]
+    if draw < 0.7:
+        return dots[:8] + "/" + dots[:8]
+    return ("" if draw < 0.8 else words.frequent(rng, "decrees").strip(_EDGES)) + "./."
+
+
+def _agency_reference(rng: np.random.Generator) -> str:
+    """Numbers of documents of any kind and any office: 45/TTr-SKHĐT, 12/2021/TT-BNNPTNT, BC-UBND,"""
+    kind, agency = (some[int(rng.random() * len(some))] for some in (_PAPERS, _AGENCIES))
+    number, year = 1 + int(rng.random() ** 2 * 6000), 1995 + int(rng.random() * 32)
+    forms = (
+        f"{number:02d}/{kind}-{agency}",
+        f"{number:02d}/{year}/{kind}-{agency}",
+        f"{kind}-{agency}",
+        f"/{kind}-{agency}",
+    )
+    return forms[int(rng.random() * 4)] + ("", "", "", ",", ";", ".")[int(rng.random() * 6)]
 
 
 def _paper_number(rng: np.random.Generator) -> str:

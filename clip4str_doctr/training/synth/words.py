@@ -5,6 +5,7 @@ import itertools
 import re
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import resources
@@ -58,9 +59,10 @@ def place_tone(word: str, style: Literal["old", "new"]) -> str:
 
 
 def is_held_out(word: str) -> bool:
-    """Whether a word of the lexical sources is kept for validation: one in twenty, by a hash of its bare letters.
+    """Whether a word of the lexical sources is there for validation: one in twenty, by a hash of its bare letters.
 
-    Case, tone placement and punctuation around the word make no difference.
+    Case, tone placement and punctuation around the word make no difference. Training says none of them but everyday
+    words, as của, số and phố: a reader that never saw these reads them worse, and they are everywhere.
     """
     return zlib.crc32(_bare(word).encode()) % 20 == 0
 
@@ -80,11 +82,17 @@ def _read(name: str) -> str:
 
 
 # Lists written for this project.
-_WRITTEN = {"signs": "sign", "street": "street", "document": "document"}
+_WRITTEN = {"signs": "sign_words", "street": "street_words", "document": "document_words", "short": "abbreviations"}
+# Running text, each word as often as it stands there.
+_TEXTS = {"boards": "street_text", "decrees": "document_text"}
+_EVERYDAY = 3000  # most frequent words of Wikipedia
+# Of a word's count. The square root, which the suites were drawn with, lifts rare words so far that the 100 most
+# frequent, a third of what is written, are one label in thirty.
+_TEMPER = {"train": 0.8, "val": 0.5}
 
 
 def _words_of(name: str) -> list[str]:
-    return [word for line in _read(name).splitlines() if not line.startswith("#") for word in line.split()]
+    return [word for line in _read(f"{name}.txt").splitlines() if not line.startswith("#") for word in line.split()]
 
 
 def token_counts() -> list[tuple[str, int]]:
@@ -92,6 +100,14 @@ def token_counts() -> list[tuple[str, int]]:
     tokens = [line.split("\t") for line in _read("token_counts_vi.tsv.gz").splitlines()]
     # Markup of the articles ("==", "===") is no word.
     return [(word, int(count)) for word, count in tokens if any(symbol.isalnum() for symbol in word)]
+
+
+@lru_cache(maxsize=1)
+def _everyday() -> frozenset[str]:
+    """Bare words that training says although they are held out: what people read all day."""
+    frequent = [word for word, _ in token_counts()[:_EVERYDAY]]
+    written = map(_words_of, (*_TEXTS.values(), _WRITTEN["short"]))
+    return frozenset(_bare(word) for words in (frequent, *written) for word in words)
 
 
 @lru_cache(maxsize=1)
@@ -104,9 +120,10 @@ def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
         "syllables": _read("syllables.txt").split(),
         "places": places,
         "names": names,
-        **{name: _words_of(f"{file}_words.txt") for name, file in _WRITTEN.items()},
+        **{name: _words_of(file) for name, file in _WRITTEN.items()},
     }
     counted = {"tokens": rows} | {name: [(word, 1) for word in dict.fromkeys(words)] for name, words in lists.items()}
+    counted |= {name: list(Counter(_words_of(file)).items()) for name, file in _TEXTS.items()}
     return {
         name: [(word, count, is_held_out(word)) for word, count in rows if valid_label(word)]
         for name, rows in counted.items()
@@ -116,16 +133,20 @@ def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
 @lru_cache(maxsize=1)
 def _held_out_words() -> frozenset[str]:
     """Bare held-out words of two letters or more: what training may not say by chance either."""
-    bare = {_bare(word) for rows in _lexicon().values() for word, _, held_out in rows if held_out}
+    bare = {_bare(word) for rows in _lexicon().values() for word, _, held_out in rows if held_out} - _everyday()
     return frozenset(word for word in bare if sum(symbol.isalpha() for symbol in word) > 1)
+
+
+def _belongs(word: str, held_out: bool, split: Literal["train", "val"]) -> bool:
+    return held_out if split == "val" else not held_out or _bare(word) in _everyday()
 
 
 class WordSource:
     """Draws labels: 1..25 symbols of the alphabet, NFC, no space.
 
-    split "val" draws lexical words only from the held-out ones, "train" says none of them, whether drawn from a list or
-    made up; numbers differ by their random stream only. mixture: kinds of labels and their shares; `general_mixture`
-    without.
+    split "val" draws lexical words only from the held-out ones, "train" says none of them but everyday words, whether
+    drawn from a list or made up; numbers differ by their random stream only. mixture: kinds of labels and their shares;
+    `general_mixture` without.
     """
 
     def __init__(
@@ -137,14 +158,17 @@ class WordSource:
         self._words: dict[str, list[str]] = {}
         self._cumulative: dict[str, npt.NDArray[np.float64]] = {}
         for name, rows in _lexicon().items():
-            kept = [(word, count) for word, count, held_out in rows if held_out == (split == "val")]
+            kept = [(word, count) for word, count, held_out in rows if _belongs(word, held_out, split)]
             self._words[name] = [word for word, _ in kept]
-            # The square root lifts rare words; the most frequent token would otherwise be one in twelve.
-            weights = np.cumsum(np.sqrt([float(count) for _, count in kept]))
+            weights = np.cumsum(np.power([float(count) for _, count in kept], _TEMPER[split]))
             self._cumulative[name] = weights / weights[-1]
         self._sources = (mixture or general_mixture)(self)
         shares = np.cumsum([share for share, _ in self._sources])
         self._shares = shares / shares[-1]
+
+    def share(self, training: float, frozen: float = 0.0) -> float:
+        """A kind's share in this split: validation keeps the one that the suites' pictures were drawn with, or none."""
+        return training if self.split == "train" else frozen
 
     def sample(self, index: int) -> str:
         """The label number `index` of this split and seed."""
@@ -208,7 +232,7 @@ def general_mixture(words: WordSource) -> Mixture:
         (0.06, lexical("names", True)),
         (0.06, lexical("places", True)),
         (0.11, lexical("signs", True)),
-        (0.03, words.joined),
+        (words.share(0.01, 0.03), words.joined),
         (0.05, _number),
         (0.04, _phone),
         (0.035, _price),
@@ -217,7 +241,7 @@ def general_mixture(words: WordSource) -> Mixture:
         (0.01, _percentage),
         (0.03, lambda rng: web_address(rng, words)),
         (0.01, lambda rng: _pick(rng, _LETTERS)),
-        (0.07, _random_string),
+        (words.share(0.04, 0.07), _random_string),
     ]
 
 
