@@ -31,6 +31,13 @@ MICRO: ModelConfig = replace(
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.fixture(autouse=True)
+def no_weights_or_fonts_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of whoever runs the tests would be read, and drawn with, instead of the package's."""
+    monkeypatch.delenv("CLIP4STR_DOCTR_HOME", raising=False)
+    monkeypatch.delenv("CLIP4STR_DOCTR_FONTS", raising=False)
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """As the recipes of small runs ask for, whose sums would be others with more; a run sets it for the process."""

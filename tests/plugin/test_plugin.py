@@ -123,7 +123,7 @@ def test_predictor_answers_as_the_model_does(model: Any, crops: Any) -> None:
         alone = [model(pixel[None], return_preds=True)["preds"][0] for pixel in pixels]
     together = predictor(crops)
     assert [text for text, _ in together] == [text for text, _ in alone]
-    assert [conf for _, conf in together] == pytest.approx([conf for _, conf in alone], abs=1e-5)
+    assert [conf for _, conf in together] == pytest.approx([conf for _, conf in alone], rel=1e-3, abs=0)
     assert predictor([]) == []
 
 

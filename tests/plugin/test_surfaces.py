@@ -163,12 +163,6 @@ def test_the_exported_graph_computes_the_answer(decode_ar: bool, model: CLIP4STR
     torch.testing.assert_close(logits[:, : expected.shape[1]], expected, atol=2e-5, rtol=0)
 
 
-def test_the_published_size_cannot_be_exported() -> None:
-    published = clip4str_doctr.load_model(CHECKPOINT, tokenizer=M_CLIP)
-    with pytest.raises(ValueError, match="clip4str_vn cannot be exported: between its branches a tokenizer reads"):
-        published.exportable = True
-
-
 # State dicts and docTR's hub
 
 
@@ -213,25 +207,6 @@ class TestScripts:
 
     images = torch.rand(4, 3, 32, 128, generator=torch.Generator().manual_seed(0))
     targets = ["PHỞ", "bò", "25.000đ", "x"]
-
-    def test_training(self) -> None:
-        torch.manual_seed(0)
-        model = recognition.__dict__[ARCH](pretrained=True, vocab=VOCABS["vietnamese"])
-        for parameter in model.feat_extractor.parameters():
-            parameter.requires_grad = False
-        model.train()
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3)
-        losses = []
-        for _ in range(6):
-            optimizer.zero_grad()
-            loss = model(self.images, self.targets)["loss"]
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5)
-            optimizer.step()
-            losses.append(loss.item())
-        assert losses[-1] < losses[0]
-        with pytest.raises(ValueError, match="training needs labels"):
-            model(self.images)
 
     def test_evaluation(self, caplog: pytest.LogCaptureFixture) -> None:
         shape = (3, 48, 192)

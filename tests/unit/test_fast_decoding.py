@@ -17,6 +17,7 @@ from clip4str_doctr import CLIP4STR, load_model
 from clip4str_doctr.caption_cache import CaptionCache
 from clip4str_doctr.config import CrossLength, CrossModal, DecodeConfig
 from clip4str_doctr.decoding import Reading, Stage, draft_certainty
+from clip4str_doctr.modeling.clip4str import CERTAIN_FROM
 from clip4str_doctr.modeling.text_tower import CharTextTower, MClipTextTower, TextTower
 from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training.synth import Renderer
@@ -253,7 +254,12 @@ def test_a_caption_is_encoded_once(model_and_pixels: Any, monkeypatch: pytest.Mo
         encoded.clear()
         model.read(pixels)
         assert len(encoded) == len(set(encoded)) > 0 and cache.info().captions == 0
-    cache.max_bytes = 2**26
+    cache.max_bytes = CaptionCache().max_bytes
+
+
+def test_defaults_that_the_readme_tells() -> None:
+    assert CaptionCache().max_bytes == 64 * 2**20
+    assert CERTAIN_FROM == 0.99
 
 
 @pytest.mark.parametrize(

@@ -205,11 +205,12 @@ def test_find_images(tmp_path: Path) -> None:
     for name in ("10.jpg", "2.JPG", "1.jpeg", "b.webp", "a.tif", "c.txt", ".hidden.png", "0.bmp", "x2.png", "x10.png"):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.png" / "within.png").touch()
     names = [path.name for path in find_images([tmp_path])]
     assert names == ["0.bmp", "1.jpeg", "2.JPG", "10.jpg", "a.tif", "b.webp", "x2.png", "x10.png"]
     # A file that is named is read whatever it is called.
     assert find_images([tmp_path / "c.txt", tmp_path / "c.txt"]) == [tmp_path / "c.txt"] * 2
-    assert find_images([tmp_path / "folder.png"]) == []
+    assert find_images([tmp_path / "folder.png"]) == [tmp_path / "folder.png" / "within.png"]
     with pytest.raises(FileNotFoundError, match="nowhere"):
         find_images([tmp_path / "nowhere"])
 
@@ -218,6 +219,8 @@ def test_what_a_folder_holds_besides_is_told(tmp_path: Path) -> None:
     for name in ("1.HEIC", "2.heic", "3.avif", "4.pdf", "5.png", "6.txt", ".7.heic", "8"):
         (tmp_path / name).touch()
     (tmp_path / "9.avif").mkdir()
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "9.heic").touch()
     assert overlooked([tmp_path, tmp_path / "1.HEIC"], IMAGE_SUFFIXES) == [
         f"{tmp_path}: not read (1 avif, 2 heic, 1 pdf); convert them to one of {listed(IMAGE_SUFFIXES)}"
     ]

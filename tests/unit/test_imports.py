@@ -92,6 +92,20 @@ def test_imports_point_one_way(path: Path) -> None:
         assert rooms is None or room in rooms, f"{room or '__init__'} imports {name}"
 
 
+def test_two_imports_inside_functions_point_up() -> None:
+    """Those that CONTRIBUTING names: the loss, and the weights, of a model as docTR's contract has it."""
+    upwards = set()
+    for path in modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        for name in (name for function in functions for name in imports(function.body, anywhere=True)):
+            top, _, rest = name.partition(".")
+            other = rest.split(".")[0]
+            if top == "clip4str_doctr" and other and FLOOR_OF[other] > FLOOR_OF[room_of(path)]:
+                upwards.add((str(path.relative_to(PACKAGE)), other))
+    assert upwards == {("modeling/clip4str.py", "training"), ("modeling/clip4str.py", "weights")}
+
+
 def test_modules_are_short() -> None:
     for path in modules():
         lines = path.read_text(encoding="utf-8").count("\n")

@@ -159,7 +159,7 @@ def test_batch_mates_change_nothing(decode_ar: bool, refine_iters: int, cross_le
         alone = [model(one[None])["preds"][0] for one in pixels]
         lengths = {stage.rows[0].item() for stage in (model.read(one[None]).stages[0] for one in pixels)}
     assert [text for text, _ in together] == [text for text, _ in alone]
-    assert [score for _, score in together] == pytest.approx([score for _, score in alone], abs=1e-5)
+    assert [score for _, score in together] == pytest.approx([score for _, score in alone], rel=1e-3, abs=0)
     assert len(lengths) > 2 or not decode_ar
 
 

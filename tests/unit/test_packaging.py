@@ -1,5 +1,6 @@
 """What pyproject.toml repeats from the code, and what README repeats from examples/."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from clip4str_doctr.training.synth.families import STREET_PACKAGES
 from clip4str_doctr.training.synth.fonts import FONT_PACKAGES
 
 REPO = Path(__file__).parents[2]
+README = (REPO / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -25,4 +27,29 @@ def test_every_preset_has_a_name_in_doctr() -> None:
 @pytest.mark.parametrize("name", ["read_words.py", "read_page.py"])
 def test_readme_shows_the_examples_as_they_are(name: str) -> None:
     example = (REPO / "examples" / name).read_text(encoding="utf-8")
-    assert f"```python\n{example}```" in (REPO / "README.md").read_text(encoding="utf-8")
+    assert f"```python\n{example}```" in README
+
+
+def test_the_readme_names_the_options_that_there_are() -> None:
+    """Of every command of its synopsis, none that is not there and, but for `bench`, none left out."""
+    from clip4str_doctr.cli import _parser
+
+    synopsis = README.split("## Command line", 1)[1].split("```", 2)[1]
+    told: dict[str, set[str]] = {}
+    for line in synopsis.strip().splitlines():
+        if found := re.match(r"clip4str-doctr (bench \w+|\w+)", line):
+            command = found[1]
+        told.setdefault(command, set()).update(re.findall(r"(?<![\w-])-{1,2}[a-z][a-z-]*", line))
+    assert len(told) > 10
+    for command, options in told.items():
+        parser = _parser()
+        for word in command.split():
+            (choices,) = (action.choices for action in parser._actions if isinstance(action.choices, dict))
+            parser = choices[word]
+        there = {option for action in parser._actions for option in action.option_strings}
+        assert options <= there, command
+        if "bench" not in command:
+            left_out = [
+                action.option_strings for action in parser._actions if action.option_strings and action.dest != "help"
+            ]
+            assert not [names for names in left_out if not options & set(names)], command

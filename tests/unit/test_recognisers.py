@@ -47,6 +47,13 @@ def test_ours_in_half_precision(micro_folder: Path, dtype: torch.dtype) -> None:
     assert len(our_recogniser("x", model, visual=True)(CROPS)) == len(CROPS)
 
 
+def phrase(text: str) -> Any:
+    """A crop that holds several words."""
+    picture = Image.new("RGB", (22 * len(text), 44), "white")
+    ImageDraw.Draw(picture).text((6, 4), text, fill="black", font=ImageFont.load_default(30))
+    return np.asarray(picture)
+
+
 def test_ours_with_both_branches_or_one(micro_folder: Path, tmp_path: Path) -> None:
     model = load_model(micro_folder)
     expected = read_words(model, CROPS)
@@ -65,12 +72,18 @@ def test_ours_with_both_branches_or_one(micro_folder: Path, tmp_path: Path) -> N
     (copied / "other.safetensors").write_bytes(b"0" * 10**6)
     signed = recogniser(str(copied))
     assert signed(CROPS) == expected.texts and signed.facts["weights_mb"] == both.facts["weights_mb"] > 0
+    # A card that calls every draft certain: what is left at it, the cross branch does not read.
+    sure = shutil.copytree(micro_folder, tmp_path / "sure")
+    card = json.loads((sure / "card.json").read_text(encoding="utf-8"))
+    (sure / "card.json").write_text(json.dumps({**card, "certain_from": 1e-60}), encoding="utf-8")
+    drafts = read_words(load_model(sure, cross_modal="auto"), CROPS).texts
+    assert recogniser(f"{sure}#auto")(CROPS) == drafts != expected.texts
     auto = recogniser(f"{micro_folder}#auto")
     assert auto.facts["settings"]["cross_modal"] == "auto" != both.facts["settings"]["cross_modal"]
     assert auto(CROPS) == read_words(load_model(micro_folder, cross_modal="auto"), CROPS).texts
     gaps, predictor = recogniser(f"{micro_folder}#gaps"), recognition_predictor_of(model, split_wide_crops="gaps")
-    crops = [*CROPS, np.tile(CROPS[0], (1, 5, 1))]
-    assert gaps(crops) == [text for text, _ in predictor(crops)] and gaps([]) == []
+    crops = [*CROPS, *map(phrase, ("Hanoi Vietnam", "one two three", "Nguyen Trai", "banh mi Saigon"))]
+    assert gaps(crops) != both(crops) and gaps(crops) == [text for text, _ in predictor(crops)] and gaps([]) == []
     assert gaps.facts["settings"]["wide_crops"] == "cut at gaps" and "wide_crops" not in both.facts["settings"]
 
 

@@ -22,6 +22,7 @@ from clip4str_doctr.training.losses import (
     CTCHead,
     context_and_targets,
     corrupt_captions,
+    encode_labels,
     hidden_image_tokens,
     look_alikes,
     plm_loss,
@@ -158,6 +159,20 @@ def test_losses_of_a_batch_ignore_padding() -> None:
     for name in ("visual", "cross"):
         weighted = (5 * getattr(alone[0], name) + 2 * getattr(alone[1], name)) / 7
         torch.testing.assert_close(getattr(both, name), weighted)
+
+
+def test_validation_loss_is_of_one_order_and_true_captions() -> None:
+    model = micro_model().eval()
+    pixels, labels = torch.randn(2, 3, 16, 64), ["ab", "đ"]
+    told = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        told.append(validation_loss(model, pixels, labels).item())
+    assert told[0] == told[1]
+    parts = plm_loss(model, pixels, encode_labels(model.config, labels), LossRecipe(1, caption_corruption=0.0))
+    assert told[0] == pytest.approx((parts.visual + parts.cross).item())
+    many = [(torch.manual_seed(seed), training_loss(model, pixels, labels).item())[1] for seed in range(3)]
+    assert len({*many, told[0]}) == 4
 
 
 def test_model_loss_in_training_and_validation() -> None:

@@ -6,10 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,7 +95,7 @@ def test_batch_norms_learn_from_mixed_batches_only(one_thread: None) -> None:
 
 def test_a_pause_does_not_count_as_training(monkeypatch: Any, tmp_path: Path, one_thread: None) -> None:
     now = iter([0.0, 3.0, 3.0 + 7200.0])
-    monkeypatch.setattr(run_log.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(run_log, "time", SimpleNamespace(monotonic=lambda: next(now)))
     run = loop.TrainingRun(micro_recipe())
     log = run_log.RunLog(run, tmp_path / "log.jsonl")
     log.tick()
@@ -437,12 +437,18 @@ def test_signal_saves_a_checkpoint_and_the_run_goes_on(tmp_path: Path, monkeypat
     monkeypatch.setattr("clip4str_doctr.training.export.export", lambda checkpoint, folder: None)
     recipe = micro_recipe(validate_every=10_000)
     recipe = replace(recipe, schedule=replace(recipe.schedule, total_samples=40_000))
-    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
-    assert not loop.train(recipe, tmp_path, Blocks)
-    timer.join()
+    advance = loop.TrainingRun.advance
+
+    def advance_and_stop(run: loop.TrainingRun, batch: Any) -> Any:
+        if run.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return advance(run, batch)
+
+    with monkeypatch.context() as during:
+        during.setattr(loop.TrainingRun, "advance", advance_and_stop)
+        assert not loop.train(recipe, tmp_path, Blocks)
     reached = torch.load(tmp_path / loop.CHECKPOINT, weights_only=True)["step"]
-    assert 0 < reached < 10_000
+    assert reached == 3
     assert not list(tmp_path.glob(".*.part"))
     run = loop.TrainingRun(recipe)
     run.load_state_dict(torch.load(tmp_path / loop.CHECKPOINT, weights_only=True))

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from doctr.io.elements import Block, Line, Word
+from doctr.io.elements import Page as DoctrPage
 from fake_pages import drawn_page, pdf_form, places
 from page_command import FORMATS, HW, PAGES, Page, outputs, words_by_page
 from PIL import Image
 
 from clip4str_doctr import cli
-from clip4str_doctr.pages import drawing
+from clip4str_doctr.pages import drawing, reading
 from clip4str_doctr.pages.files import open_pages
 
 
@@ -189,4 +191,32 @@ def test_drawing_without_a_font(page: Page, folder: Path, tmp_path: Path, monkey
 
 
 def test_colours_tell_confidences_apart() -> None:
-    assert drawing.colour_of(0.95) != drawing.colour_of(0.7) != drawing.colour_of(0.1)
+    assert [drawing.colour_of(one) for one in (0.95, 0.7, 0.1)] == [colour for _, colour in drawing.CONFIDENCE_BANDS]
+    assert len({colour for _, colour in drawing.CONFIDENCE_BANDS}) == 3
+    words = [
+        Word("x", confidence, ((0.1, top), (0.9, top + 0.1)), 0.9, {"value": 0, "confidence": None})
+        for confidence, top in ((0.95, 0.1), (0.7, 0.4), (0.1, 0.7))
+    ]
+    page = DoctrPage(np.full((*HW, 3), 255, np.uint8), [Block([Line(words)])], 0, HW)
+    picture = np.asarray(drawing.draw_page(page.page, page).convert("RGB"))
+    for (_, colour), top in zip(drawing.CONFIDENCE_BANDS, (0.1, 0.4, 0.7), strict=True):
+        row = picture[round(top * HW[0]), HW[1] // 2]
+        assert tuple(row) == colour
+
+
+def test_resolution_and_batches_are_what_was_asked_for(
+    page: Page, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[tuple[int, ...], int]] = []
+    read_page = reading.read_page
+
+    def watched(predictor: Any, pixels: Any, number: int) -> Any:
+        seen.append((pixels.shape[:2], predictor.reco_predictor.pre_processor.batch_size))
+        return read_page(predictor, pixels, number)
+
+    monkeypatch.setattr(reading, "read_page", watched)
+    for options in (("--dpi", 100, "--batch-size", 3), ("--dpi", 200)):
+        assert page(folder / "quét.pdf", *options) == 0
+    (small, three), _, (large, usual), _ = seen
+    assert [2 * side for side in small] == pytest.approx(large, abs=2)
+    assert three == 3 != usual
