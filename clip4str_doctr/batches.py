@@ -5,24 +5,37 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["in_batches", "is_out_of_memory"]
+__all__ = ["in_batches", "is_out_of_memory", "reason_of"]
 
 Crop = TypeVar("Crop")
 Answer = TypeVar("Answer")
 
-# Allocators without an exception of their own: the CPU's on POSIX and on Windows, Apple's.
-_OUT_OF_MEMORY = ("can't allocate memory", "DefaultCPUAllocator: not enough memory", "MPS backend out of memory")
+# Allocators without an exception of their own: the CPU's on POSIX and on Windows, Apple's, and oneDNN, which does not
+# say what it lacked.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "MPS backend out of memory",
+    "could not create a primitive",
+)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocator failed: torch's, numpy's or Python's."""
+    by_name = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return by_name or any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what an error says; Python's MemoryError says nothing."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def in_batches(
     crops: Sequence[Crop],
     size: int,
     read: Callable[[Sequence[Crop]], Sequence[Answer]],
-    halved: Callable[[int, RuntimeError], None],
+    halved: Callable[[int, Exception], None],
 ) -> list[Answer]:
     """Answers of `read`, of `size` crops at once, in order.
 
@@ -34,7 +47,7 @@ def in_batches(
         batch = crops[len(answers) : len(answers) + size]
         try:
             answers += read(batch)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or len(batch) == 1:
                 raise
             size = len(batch) // 2

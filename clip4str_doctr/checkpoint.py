@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import threading
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ __all__ = ["Checkpoint", "is_safetensors", "is_state_dict", "read_checkpoint", "
 logger = logging.getLogger(__name__)
 
 _ZIP_MAGIC = b"PK\x03\x04"
+# What is safe to load is known to the whole process, and the first thread that is done would take it from the others.
+_STANDING_IN = threading.Lock()
 _WANTED = "expected the published CLIP4STR checkpoint (a Lightning .ckpt as torch.save writes it)"
 
 
@@ -117,7 +120,7 @@ def _read(path: Path, *, check_records: bool = True) -> Any:
     _check_records(path, checksums=check_records)
     _check_pickle(path)
     try:
-        with safe_globals(_STAND_INS):
+        with _STANDING_IN, safe_globals(_STAND_INS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clip4str_doctr.batches import in_batches
+from clip4str_doctr.batches import in_batches, reason_of
 from clip4str_doctr.images import UnreadableImageError, open_image
 from clip4str_doctr.plugin import cuts_at_gaps, preprocessor_of
 from clip4str_doctr.wide_crops import WIDE_FROM, confidence_kind, read_at_gaps
@@ -44,11 +44,11 @@ def read_pictures(model: Any, paths: Sequence[Path], batch_size: int) -> Iterato
             preds: list[tuple[str, float]] = model(pixels.to(device), return_preds=True)["preds"]
         return preds
 
-    def halved(count: int, error: RuntimeError) -> None:
+    def halved(count: int, error: Exception) -> None:
         if len(sizes) == 1:
             logger.warning(
                 "there is no memory for %d crops at once (%s); going on with half as many. Give a smaller --batch-size",
-                *(count, str(error).splitlines()[0]),
+                *(count, reason_of(error)),
             )
         sizes.append(count // 2)
 

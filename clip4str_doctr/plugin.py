@@ -259,6 +259,7 @@ def _factory(entry: EntryPoint) -> Callable[..., nn.Module]:
         return model
 
     factory.__name__ = factory.__qualname__ = entry.name
+    factory.__module__ = "doctr.models"  # where it is found again by whoever pickles it
     factory.__doc__ = f"`{entry.value}`, registered by clip4str-doctr."
     return factory
 

@@ -1,5 +1,6 @@
 """Logits -> (text, confidence)."""
 
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -7,9 +8,14 @@ import torch
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.eager import eager
 
-__all__ = ["Confidence", "PostProcessor"]
+__all__ = ["Confidence", "PostProcessor", "is_number"]
 
 Confidence = Literal["product", "mean", "min"]
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number of Python's or numpy's."""
+    return type(value) is not bool and isinstance(value, Real)
 
 
 class PostProcessor:
@@ -47,9 +53,9 @@ class PostProcessor:
 
     @temperature.setter
     def temperature(self, value: float) -> None:
-        if not isinstance(value, int | float) or not 0 < value < float("inf"):
+        if not is_number(value) or not 0 < value < float("inf"):
             raise ValueError(f"temperature must be a number above 0, got {value!r}")
-        self._temperature = value
+        self._temperature: float = float(value)
 
     # Strings and numbers of Python come out: nothing for torch.compile.
     @eager

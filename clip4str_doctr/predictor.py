@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from doctr.models.recognition.predictor import RecognitionPredictor
 
-from clip4str_doctr.batches import in_batches
+from clip4str_doctr.batches import in_batches, reason_of
 from clip4str_doctr.wide_crops import WIDE_FROM, confidence_kind, read_at_gaps
 
 __all__ = ["WideCropPredictor"]
@@ -72,7 +72,7 @@ class WideCropPredictor(RecognitionPredictor):
         )
         return [answer for _, answer in sorted(zip(order, answers, strict=True))]
 
-    def _halve(self, count: int, error: RuntimeError) -> None:
+    def _halve(self, count: int, error: Exception) -> None:
         # Only a whole batch says how many fit; what a few crops at a bad moment do not must not slow all that follow.
         if count == self.pre_processor.batch_size:
             self.pre_processor.batch_size = count // 2
@@ -80,5 +80,5 @@ class WideCropPredictor(RecognitionPredictor):
         self._told = True
         log(
             "there is no memory for %d crops at once (%s); going on with half as many. Give a smaller batch_size",
-            *(count, str(error).splitlines()[0]),
+            *(count, reason_of(error)),
         )

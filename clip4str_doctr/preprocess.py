@@ -28,19 +28,23 @@ def resize_crop(crop: npt.NDArray[np.uint8], image_size: tuple[int, int]) -> npt
     return np.array(image)
 
 
+_OVERSHOOT = 0.15  # of bicubic interpolation at an edge from 0 to 1
+
+
 def to_uint8(crop: Any) -> npt.NDArray[Any]:
     """crop: float16/32 in 0..1, as docTR has them -> bytes: it shall read as its uint8 original; others as they are.
 
-    Raises TypeError for what is no array, ValueError for a float crop outside of 0..1.
+    What a resampling of sharp edges leaves beyond 0 and 1 is cut off. Raises TypeError for what is no array, ValueError
+    for a float crop farther outside of 0..1.
     """
     if not isinstance(crop, np.ndarray):
         raise TypeError(f"a crop must be a numpy array, got {type(crop).__name__}")
     if crop.dtype not in (np.float16, np.float32):
         return crop
-    if crop.size and not (crop.min() >= 0 and crop.max() <= 1):
+    if crop.size and not (crop.min() >= -_OVERSHOOT and crop.max() <= 1 + _OVERSHOOT):
         found = f"{crop.min()}..{crop.max()}"
         raise ValueError(f"a float crop must lie in 0..1, got {found}; divide by its white value, or clip it")
-    return np.rint(crop.astype(np.float32) * 255).astype(np.uint8)
+    return np.rint(np.clip(crop.astype(np.float32), 0, 1) * 255).astype(np.uint8)
 
 
 def normalize(pixels: torch.Tensor, config: PreprocessConfig) -> torch.Tensor:

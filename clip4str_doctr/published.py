@@ -110,7 +110,7 @@ def row_order(num_symbols: int) -> torch.Tensor:
 
     The head has V + 1 rows (no BOS, no PAD) and takes the first V + 1 of these.
     """
-    return torch.tensor([*range(1, num_symbols + 1), 0, num_symbols + 1, num_symbols + 2])
+    return torch.tensor([*range(1, num_symbols + 1), 0, num_symbols + 1, num_symbols + 2], device="cpu")
 
 
 def _is_ignored(name: str) -> bool:

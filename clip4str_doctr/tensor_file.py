@@ -139,7 +139,7 @@ def _read_converted(path: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
             if entry["dtype"] not in _DTYPES:
                 raise WeightsError(f"{path}: {name} is stored as {entry['dtype']}; expected one of {sorted(_DTYPES)}")
             stored = _DTYPES[entry["dtype"]]
-            tensor = torch.empty(entry["shape"], dtype=dtype if stored.is_floating_point else stored)
+            tensor = torch.empty(entry["shape"], dtype=dtype if stored.is_floating_point else stored, device="cpu")
             file.seek(8 + length + entry["data_offsets"][0])
             for piece in _pieces(tensor.view(-1)):
                 data = bytearray(file.read(piece.numel() * stored.itemsize))

@@ -84,10 +84,14 @@ def fill(model: CLIP4STR, tensors: Mapping[str, torch.Tensor]) -> None:
                 continue
             # Index buffers of transformers' XLM-RoBERTa, which no file stores.
             if name == "position_ids":
-                module.register_buffer(name, torch.arange(buffer.shape[-1]).expand(buffer.shape), persistent=False)
+                module.register_buffer(
+                    name, torch.arange(buffer.shape[-1], device="cpu").expand(buffer.shape), persistent=False
+                )
             else:
                 assert name == "token_type_ids", f"unknown buffer {name} in {type(module).__name__}"
-                module.register_buffer(name, torch.zeros(buffer.shape, dtype=buffer.dtype), persistent=False)
+                module.register_buffer(
+                    name, torch.zeros(buffer.shape, dtype=buffer.dtype, device="cpu"), persistent=False
+                )
 
 
 def own_tensors(model: CLIP4STR) -> dict[str, torch.Tensor]:

@@ -206,11 +206,16 @@ def save_model(
     """Write config.json, model.safetensors, card.json and tokenizer files that `load_model` takes; returns the card.
 
     card: what is known of the weights; arch, SHA-256, preprocess, dtype, parameter count, temperature and certain_from
-    are filled in.
+    are filled in. model: compiled or not.
     dtype: what floating point tensors are stored as, None keeps theirs. The folder appears complete or not at all.
     Raises FileExistsError for a non-empty folder that is not ours, unless `overwrite`; WeightsError for a card of
-    another architecture, for values that float16 cannot hold, and for an M-CLIP text tower without its tokenizer.
+    another architecture, for values that float16 cannot hold, and for an M-CLIP text tower without its tokenizer;
+    TypeError for another kind of model.
     """
+    # torch.compile wraps a module, and puts the name of that before all of its tensors'.
+    model = getattr(model, "_orig_mod", model)
+    if not isinstance(model, CLIP4STR):
+        raise TypeError(f"save_model takes a CLIP4STR, got {type(model).__name__}")
     arch = model.config.arch
     known = card if isinstance(card, WeightCard) else card_from_dict({"arch": arch, **card})
     if known.arch != arch:

@@ -16,6 +16,10 @@ from clip4str_doctr.weights import save_model
 
 REPO = Path(__file__).parents[1]
 
+# Weights and fonts of whoever runs the tests would be read, and drawn with, instead of the package's.
+for variable in ("CLIP4STR_DOCTR_HOME", "CLIP4STR_DOCTR_FONTS"):
+    os.environ.pop(variable, None)
+
 # Workers of pytest-xdist share the cores; processes that tests start inherit their share.
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // int(workers), 1)))
@@ -29,13 +33,6 @@ MICRO: ModelConfig = replace(
 )
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(autouse=True)
-def no_weights_or_fonts_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of whoever runs the tests would be read, and drawn with, instead of the package's."""
-    monkeypatch.delenv("CLIP4STR_DOCTR_HOME", raising=False)
-    monkeypatch.delenv("CLIP4STR_DOCTR_FONTS", raising=False)
 
 
 @pytest.fixture

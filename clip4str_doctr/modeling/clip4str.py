@@ -19,7 +19,7 @@ from clip4str_doctr.modeling.decoder import Decoder, Head
 from clip4str_doctr.modeling.image_tower import ImageTower, build_image_tower
 from clip4str_doctr.modeling.linear import cast_products, pack_weights
 from clip4str_doctr.modeling.text_tower import CharTextTower, TextTower, build_text_tower
-from clip4str_doctr.postprocess import PostProcessor
+from clip4str_doctr.postprocess import PostProcessor, is_number
 
 __all__ = ["CERTAIN_FROM", "CLIP4STR", "build_model", "tell_of_look_alikes"]
 
@@ -69,6 +69,7 @@ class CLIP4STR(nn.Module):
         self.decoding: Decoding = "fast"
         self._exportable = False
         self._resizing_told = False
+        self._mixed = False
 
     @property
     def cfg(self) -> dict[str, Any]:
@@ -83,8 +84,9 @@ class CLIP4STR(nn.Module):
             "arch": self.config.arch,
             "preserve_aspect_ratio": self.preserve_aspect_ratio,
             "decode": asdict(self.config.decode),
-            "confidence": self.postprocessor.confidence,
-            "temperature": self.postprocessor.temperature,
+            # Another package's postprocessor may stand here, which has neither.
+            "confidence": getattr(self.postprocessor, "confidence", "mean"),
+            "temperature": getattr(self.postprocessor, "temperature", 1.0),
             "certain_from": self.certain_from,
         }
 
@@ -108,15 +110,15 @@ class CLIP4STR(nn.Module):
         if decode.max_symbols != self.max_length:
             raise ValueError(f"cfg['decode'] has max_symbols {decode.max_symbols}, the model has {self.max_length}")
         certain_from = cfg.get("certain_from", self.certain_from)
-        if not isinstance(certain_from, int | float) or not 0 < certain_from <= 1:
+        if not is_number(certain_from) or not 0 < certain_from <= 1:
             raise ValueError(f"cfg['certain_from'] must be a number above 0, 1 at most, got {certain_from!r}")
         letterbox = cfg.get("preserve_aspect_ratio", self.preserve_aspect_ratio)
         if not isinstance(letterbox, bool):
             raise ValueError(f"cfg['preserve_aspect_ratio'] must be True or False, got {letterbox!r}")
-        confidence = cfg.get("confidence", self.postprocessor.confidence)
-        temperature = cfg.get("temperature", self.postprocessor.temperature)
+        confidence = cfg.get("confidence", self.cfg["confidence"])
+        temperature = cfg.get("temperature", self.cfg["temperature"])
         self.postprocessor = PostProcessor(self.vocab, confidence, temperature)
-        self.certain_from = certain_from
+        self.certain_from = float(certain_from)
         self.calibrated_by_card &= not cfg.keys() & {"temperature", "certain_from"}
         self.preserve_aspect_ratio = letterbox
         self.config = replace(self.config, preprocess=preprocess, decode=decode)
@@ -203,11 +205,11 @@ class CLIP4STR(nn.Module):
         teacher-forced cross-entropy of both branches, left to right, otherwise.
         "logits" alone if the model is `exportable`.
         Raises ValueError in training mode without target, and for a label that the model cannot write; RuntimeError
-        where torch.jit or the ONNX exporter traces a model that is not exportable.
+        where torch.jit, torch.export or the ONNX exporter traces a model that is not exportable.
         """
         if self.exportable:
             return {"logits": self.read_unrolled(x).float()}
-        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # torch ships it so
+        if _is_exporting():
             raise RuntimeError(
                 f"{self.config.arch} writes strings and stops where a word ends, which no traced graph holds; build "
                 "clip4str_vn_tiny with exportable=True to export it, and use torch.compile for speed"
@@ -261,17 +263,16 @@ class CLIP4STR(nn.Module):
             raise ValueError(f"mixed_precision takes torch.bfloat16 or torch.float16, got {dtype}")
         cast_products(self.image_tower.layers, dtype)
         self.text_tower.to(dtype)
+        self._mixed = True
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> "CLIP4STR":
-        """As of any module, but that `to(device=..., dtype=...)` changes nothing where the first parameter has both.
-
-        docTR 1.0 asks for that before every batch, which would undo `mixed_precision`.
-        """
-        first = next(self.parameters())
-        if not args and kwargs.keys() == {"device", "dtype"}:
+        """As of any module, but that after `mixed_precision` `to(device=..., dtype=...)` changes nothing where all is
+        on the device and what decides has the dtype: docTR 1.0 asks for that before every batch."""
+        if self._mixed and not args and kwargs.keys() == {"device", "dtype"}:
             device = torch.empty(0, device=kwargs["device"]).device  # "cuda" is short for one of them
-            if (device, kwargs["dtype"]) == (first.device, first.dtype):
+            there = all(parameter.device == device for parameter in self.parameters())
+            if there and next(self.parameters()).dtype == kwargs["dtype"]:
                 return self
         super().to(*args, **kwargs)
         return self
@@ -290,7 +291,7 @@ class CLIP4STR(nn.Module):
         size = self.config.image_tower.image_size
         if 0 in x.shape:
             raise ValueError(f"x must hold at least one crop and pixel, got {tuple(x.shape)}; leave empty batches out")
-        if x.ndim != 4 or tuple(x.shape[-2:]) == size:
+        if x.ndim != 4 or x.shape[1] != 3 or tuple(x.shape[-2:]) == size:
             return x
         if not self._resizing_told:
             self._resizing_told = True
@@ -301,6 +302,14 @@ class CLIP4STR(nn.Module):
             )
         # In float32: not every device has this kernel for the half precisions.
         return F.interpolate(x.float(), size, mode="bicubic", antialias=True).to(x.dtype)
+
+
+def _is_exporting() -> bool:
+    """Whether a graph is being made that shall stand alone, by any of torch's ways."""
+    if torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():  # type: ignore[attr-defined, no-untyped-call]  # torch's
+        return True
+    exporting = getattr(torch.compiler, "is_exporting", None)  # since torch 2.7
+    return exporting is not None and bool(exporting())
 
 
 def tell_of_look_alikes(model: CLIP4STR) -> None:

@@ -68,6 +68,11 @@ class TextTower(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "TextTower":
+        if _are_swapped(self):
+            # torch refuses to where anything refers to them weakly, as states of weights do.
+            self.cache.clear()
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch ships it untyped
+            return self
         before = WeightState(self)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch ships it untyped
         # to(), half(), cuda(): casting there and back may end at the same addresses. docTR 1.0 asks for what is there
@@ -75,6 +80,14 @@ class TextTower(nn.Module):
         if not WeightState(self).same_as(before):
             self.cache.clear()
         return self
+
+
+def _are_swapped(module: nn.Module) -> bool:
+    """Whether torch changes contents between tensors when it moves or casts them, as it does with quantised ones."""
+    plain = (torch.Tensor, nn.Parameter)
+    return torch.__future__.get_swap_module_params_on_conversion() or any(
+        type(tensor) not in plain for tensor in (*module.parameters(), *module.buffers())
+    )
 
 
 class MClipTextTower(TextTower):

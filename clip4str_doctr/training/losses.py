@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import ModelConfig
 from clip4str_doctr.decoding import join_memory
+from clip4str_doctr.eager import eager
 from clip4str_doctr.fast_decoding import Branch, Memory
 from clip4str_doctr.training.permutations import draw_permutations, order_count, permuted_targets, query_masks
 from clip4str_doctr.training.recipe import LossRecipe
@@ -100,7 +101,19 @@ def plm_loss(
     pixels (N, 3, H, W), normalised, of the model's dtype; encoded: N labels as ids, each of 1 symbol or more.
     `generator` (on the CPU) draws the reading orders and the corrupted captions; None: torch's own.
     """
-    charset, device = model.charset, pixels.device
+    return _of_branches(model, model.image_tower(pixels), encoded, recipe, generator)
+
+
+# What is drawn, and read as strings, is nothing for torch.compile; the image tower, most of a step, is.
+@eager
+def _of_branches(
+    model: "CLIP4STR",
+    image_tokens: Tensor,
+    encoded: Sequence[Sequence[int]],
+    recipe: LossRecipe,
+    generator: torch.Generator | None,
+) -> BranchLosses:
+    charset, device = model.charset, image_tokens.device
     context, targets = (one.to(device) for one in context_and_targets(encoded, charset))
     orders = draw_permutations(targets.shape[1] - 1, recipe.permutations, generator)
     queries = {
@@ -110,7 +123,6 @@ def plm_loss(
     }
     stacked = permuted_targets(targets, len(orders), charset.eos, IGNORE)
 
-    image_tokens = model.image_tower(pixels)
     visual_logits = model.visual_decoder(context, image_tokens, **queries)
     forced = visual_logits[:, : targets.shape[1]].detach().argmax(-1)
     draft = forced if recipe.captions == "forced" else read_visually(model, image_tokens)

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import doctr.models
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -346,6 +347,41 @@ def test_tracing_is_refused_with_words(model: CLIP4STR, crops: Crops) -> None:
         # torch deprecates what is tried here, in different ways in different releases.
         warnings.simplefilter("ignore")
         torch.jit.trace(model, pixels)
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="torch says so since 2.7")
+def test_torch_export_is_refused_with_words(model: CLIP4STR, crops: Crops) -> None:
+    with pytest.raises(RuntimeError, match="exportable=True"):
+        torch.export.export(copy.deepcopy(model), (pixels_of(model, crops[:1]),), strict=False)
+
+
+# Dynamo looks whether what the image tower gives has a gradient of its own.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_compiled_model_is_trained(model: CLIP4STR) -> None:
+    compiled = torch.compile(copy.deepcopy(model).train(), backend="eager")
+    plain = copy.deepcopy(model).train()
+    size = model.config.image_tower.image_size
+    for number, labels in enumerate((["phở", "bò"], ["xe", "tàu"], ["a", "bcd"])):
+        pixels = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(number))
+        losses = []
+        for one in (plain, compiled):
+            torch.manual_seed(number)
+            losses.append(one(pixels, labels)["loss"])
+            losses[-1].backward()
+        torch.testing.assert_close(*losses)
+
+
+def test_another_postprocessor_may_stand_in(model: CLIP4STR, crops: Crops) -> None:
+    other = copy.deepcopy(model)
+    other.postprocessor = import_module("doctr.models.recognition.parseq.pytorch").PARSeqPostProcessor(model.vocab)
+    assert other.cfg["temperature"] == 1.0 and other.cfg["confidence"] == "mean"
+    assert [text for text, _ in recognition_predictor(other)(crops)] == texts(model, crops)
+
+
+def test_factories_travel_to_other_processes(arch: str) -> None:
+    for zoo in (doctr.models, recognition):
+        factory = getattr(zoo, arch)
+        assert pickle.loads(pickle.dumps(factory)) is getattr(doctr.models, arch)
 
 
 def test_onnx_export_without_exportable_is_refused_with_words(

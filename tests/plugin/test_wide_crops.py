@@ -205,10 +205,13 @@ def test_the_tables(model: CLIP4STR) -> None:
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:80] DefaultCPUAllocator: not enough memory: you tried to"),
         RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"),
+        RuntimeError("could not create a primitive"),
+        MemoryError(),
+        MemoryError("Unable to allocate 432. KiB for an array"),  # of numpy
     ],
 )
 def test_batches_are_halved_where_memory_ends(
-    failure: RuntimeError, model: CLIP4STR, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    failure: Exception, model: CLIP4STR, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     random = np.random.default_rng(2)
     crops = [random.integers(0, 256, (20, width, 3), np.uint8) for width in (90, 20, 60, 30, 55, 44, 21, 80, 33)]
@@ -230,15 +233,16 @@ def test_batches_are_halved_where_memory_ends(
     assert [one for _, one in read] == pytest.approx([one for _, one in expected], abs=1e-4)
     # From then on no batch is larger, and it is said once.
     assert sizes == [8, 4, 2, 2, 2, 2, 1] and predictor.pre_processor.batch_size == 2
+    reason = str(failure) or type(failure).__name__
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        f"there is no memory for 8 crops at once ({failure}); going on with half as many. Give a smaller batch_size"
+        f"there is no memory for 8 crops at once ({reason}); going on with half as many. Give a smaller batch_size"
     ]
     # A few crops at a bad moment say nothing of how many fit.
     room[0] = 1
     predictor.pre_processor.batch_size = 8
     assert len(predictor(crops[:2])) == 2 and predictor.pre_processor.batch_size == 8
     room[0] = 0
-    with pytest.raises(RuntimeError, match="memory"):
+    with pytest.raises(type(failure)):
         predictor(crops[:1])
 
 

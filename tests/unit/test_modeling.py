@@ -210,6 +210,18 @@ def test_cfg_that_cannot_be(cfg: dict[str, object], message: str) -> None:
     assert model.cfg == before
 
 
+def test_all_is_cast_where_only_a_part_was() -> None:
+    model = micro_model()
+    model.image_tower.half()
+    model.to(device="cpu", dtype=torch.float16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
+
+
+def test_pixels_in_another_order_are_told_as_they_came() -> None:
+    with pytest.raises(ValueError, match=r"got \(2, 16, 32, 3\)"):
+        micro_model()(torch.rand(2, 16, 32, 3))
+
+
 def test_doctr_1_0_leaves_mixed_precision_alone() -> None:
     model = micro_model().mixed_precision()
     kinds = [parameter.dtype for parameter in model.parameters()]

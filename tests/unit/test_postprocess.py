@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,7 +64,12 @@ def test_temperature_leaves_strings_where_logits_hardly_differ() -> None:
     assert [text for text, _ in plain(logits)] == [text for text, _ in warm(logits)]
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_temperature_is_a_number_of_any_kind() -> None:
+    processor = PostProcessor("ab", temperature=np.float32(1.5))
+    assert type(processor.temperature) is float and processor.temperature == 1.5
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan"), True])
 def test_an_impossible_temperature_is_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature must be a number above 0"):
         PostProcessor("ab", temperature=temperature)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from clip4str_doctr.config import CLIP_NORMALIZATION, HALF_NORMALIZATION
-from clip4str_doctr.preprocess import Preprocess, normalize, resize_crop
+from clip4str_doctr.preprocess import Preprocess, normalize, resize_crop, to_uint8
 
 
 def test_squash_is_pils_bicubic_without_letterbox() -> None:
@@ -48,3 +48,15 @@ def test_normalisation_belongs_to_the_weights() -> None:
     assert torch.equal(normalize(grey, HALF_NORMALIZATION), torch.zeros(1, 3, 2, 2))
     expected = (0.5 - torch.tensor(CLIP_NORMALIZATION.mean)) / torch.tensor(CLIP_NORMALIZATION.std)
     torch.testing.assert_close(normalize(grey, CLIP_NORMALIZATION)[0, :, 0, 0], expected)
+
+
+def test_what_resampling_leaves_beyond_white_and_black_is_cut_off() -> None:
+    crop = np.linspace(0, 1, 8 * 9 * 3, dtype=np.float32).reshape(8, 9, 3)
+    over = crop.copy()
+    over[0, 0], over[-1, -1] = -0.08, 1.0000001
+    np.testing.assert_array_equal(to_uint8(over)[1:-1], to_uint8(crop)[1:-1])
+    assert to_uint8(over)[0, 0].max() == 0 and to_uint8(over)[-1, -1].min() == 255
+    for wrong in (1.3, -0.3, float("nan"), 200.0):
+        over[0, 0] = wrong
+        with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
+            to_uint8(over)

@@ -183,5 +183,5 @@ def test_pages_are_set_in_all_kinds_of_faces(monkeypatch: pytest.MonkeyPatch) ->
     families = [engine._page_family(rng) for _ in range(4000)]
     tills = np.mean([family.faces[0].fixed_pitch for family in families])
     display = np.mean([family.kind == "display" and not family.faces[0].fixed_pitch for family in families])
-    assert 0.07 < tills < 0.10 and 0.02 < display < 0.04
+    assert 0.05 < tills < 0.08 and 0.02 < display < 0.04
     assert not {family.name for family in families if family.faces[0].fixed_pitch} & {"rubik-mono-one"}

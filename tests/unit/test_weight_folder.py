@@ -398,3 +398,36 @@ def test_models_that_could_not_be_loaded_again_are_not_saved(tmp_path: Path, fol
     with pytest.raises(WeightsError, match="the card is of 'clip4str_vn', but the model is a 'clip4str_vn_tiny'"):
         save_model(load_model(folder), tmp_path / "new", {"arch": "clip4str_vn"})
     assert not (tmp_path / "new").exists()
+
+
+def test_a_compiled_model_is_saved_as_itself(micro_folder: Path, tmp_path: Path) -> None:
+    model = load_model(micro_folder)
+    save_model(torch.compile(model), tmp_path / "saved", {"source": "random", "licence": "Apache-2.0"})  # type: ignore[arg-type]
+    assert same_weights(load_model(tmp_path / "saved"), model)
+    with pytest.raises(TypeError, match="save_model takes a CLIP4STR, got Linear"):
+        save_model(torch.nn.Linear(2, 2), tmp_path / "other", {})  # type: ignore[arg-type]
+
+
+def test_weights_are_read_on_the_cpu_whatever_the_default_device(micro_folder: Path) -> None:
+    for path, options in ((micro_folder, {}), (CHECKPOINT, {"tokenizer": M_CLIP})):
+        with torch.device("meta"):
+            model = load_model(path, **options)  # type: ignore[arg-type]
+        assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {"cpu"}
+
+
+def test_quantised_weights_are_moved(micro_folder: Path) -> None:
+    """torch swaps the contents of tensors of other classes, and refuses where anything refers to them weakly."""
+    model = load_model(micro_folder)
+    pixels = torch.rand(2, 3, 32, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = model(pixels)["preds"]
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        model.text_tower.to(torch.float64).to(torch.float32)
+        model.to("cpu", torch.float32)
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
+    assert model.text_tower.cache.info().captions == 0
+    with torch.inference_mode():
+        assert model(pixels)["preds"] == expected

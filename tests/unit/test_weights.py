@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from golden_weights import CHECKPOINT, M_CLIP, edited, same_weights
 
+from clip4str_doctr.checkpoint import read_checkpoint
 from clip4str_doctr.config import CLIP_NORMALIZATION, HALF_NORMALIZATION, PRESETS, ClipImageTowerConfig
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.weights import WeightsError, WeightsNotFoundError, load_model
@@ -123,7 +125,11 @@ def test_what_a_checkpoint_may_carry_besides(tmp_path: Path, golden: CLIP4STR) -
         annealing = torch.optim.lr_scheduler.OneCycleLR._annealing_cos
         content["lr_schedulers"] = [{"total_steps": 10, "anneal_func": annealing}]
 
-    assert same_weights(load_model(edited(tmp_path, add), tokenizer=M_CLIP), golden)
+    path = edited(tmp_path, add)
+    assert same_weights(load_model(path, tokenizer=M_CLIP), golden)
+    # What torch takes for safe meanwhile is known to all threads.
+    with ThreadPoolExecutor(4) as threads:
+        assert len(list(threads.map(lambda _: read_checkpoint(path), range(80)))) == 80
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
