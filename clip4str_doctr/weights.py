@@ -1,5 +1,6 @@
 """Loading and saving models: one door to the published checkpoint, our own folders, and the hub."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from clip4str_doctr.config import CrossModal, DecodeConfig
+from clip4str_doctr.config import HALF_NORMALIZATION, CrossModal, DecodeConfig, ModelConfig
 from clip4str_doctr.lookup import embedded_folder, find_all, find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.modeling.text_tower import MClipTextTower
@@ -41,6 +42,8 @@ __all__ = [
     "read_card",
     "save_model",
 ]
+
+logger = logging.getLogger(__name__)
 
 _HUB = "hf://"
 _HUB_PATH = re.compile(r"(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>\S+))?")
@@ -161,8 +164,10 @@ def load_into(
 
     ignore_keys: docTR's: entries of a state dict that are neither taken nor missed. hash_prefix: docTR's: what the
     SHA-256 of a file begins with. options: those of `load_model`.
-    The model keeps its device, its training mode and its kind of confidence, and is unchanged if loading fails; where
-    parts are replaced, parameters are new objects of float32, so cast and make optimizers afterwards.
+    The model keeps its device, its training mode and its kind of confidence, and is unchanged if loading fails. Weights
+    of its own sizes and alphabet are copied in: what hangs on its modules (docTR's whitelist, frozen layers, the dtype,
+    how it decodes) stays but for what `options` say. Others replace its parts, which is logged: parameters are new
+    objects of float32 then, so cast, freeze and make optimizers afterwards.
     Raises as `load_model`, and ValueError for weights of another architecture.
     """
     if is_web_address(path):
@@ -182,6 +187,36 @@ def load_into(
             f"{path} holds a {loaded.config.arch}, but the model is a {model.config.arch}; use load_model, or the "
             f"factory {loaded.config.arch}()"
         )
+    if _sizes(loaded.config) == _sizes(model.config):
+        model.load_state_dict(own_tensors(loaded))
+        if isinstance(model.text_tower, MClipTextTower):
+            model.text_tower.tokenizer = loaded.text_tower.tokenizer
+        own = model.config.decode
+        kept = {name: getattr(own, name) for name in _OF_THE_READER if options.get(name) is None}
+        model.config = replace(loaded.config, decode=replace(loaded.config.decode, **kept))
+    else:
+        _take_parts(model, loaded)
+    model.certain_from = loaded.certain_from
+    model.calibrated_by_card = loaded.calibrated_by_card
+    model.preserve_aspect_ratio = loaded.preserve_aspect_ratio
+    model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence, loaded.postprocessor.temperature)
+
+
+# Of `DecodeConfig`: what is chosen for reading, where the rest goes with the weights.
+_OF_THE_READER = ("decode_ar", "refine_iters", "cross_modal")
+
+
+def _sizes(config: ModelConfig) -> ModelConfig:
+    """A config without what says how to prepare pictures and how to decode: what tensors and symbols hang on."""
+    decode = replace(DecodeConfig(), max_symbols=config.decode.max_symbols)
+    return replace(config, preprocess=HALF_NORMALIZATION, decode=decode)
+
+
+def _take_parts(model: CLIP4STR, loaded: CLIP4STR) -> None:
+    logger.warning(
+        "the weights are of another size or alphabet than the model, whose parts are replaced: cast, freeze, compile "
+        "and add a whitelist again"
+    )
     device = next(model.parameters()).device
     # All first, for a device may have no room for one of them.
     parts = {name: getattr(loaded, name).to(device).train(model.training) for name in _PARTS}
@@ -189,10 +224,6 @@ def load_into(
         setattr(model, name, part)
     model.config = loaded.config
     model.charset = loaded.charset
-    model.certain_from = loaded.certain_from
-    model.calibrated_by_card = loaded.calibrated_by_card
-    model.preserve_aspect_ratio = loaded.preserve_aspect_ratio
-    model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence, loaded.postprocessor.temperature)
 
 
 def save_model(

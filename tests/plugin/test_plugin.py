@@ -331,3 +331,27 @@ def test_not_installed_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(plugin, "entry_points", lambda group: ())
     with pytest.raises(RuntimeError, match="pip install"):
         plugin.register()
+
+
+def test_what_hangs_on_a_model_stays_where_weights_of_its_size_are_loaded(
+    micro_folder: Path, crops: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = clip4str_doctr.load_model(micro_folder, refine_iters=0, cross_modal="auto")
+    expected = [text for text, _ in recognition_predictor(model, split_wide_crops=False)(crops)]
+    model.feat_extractor.requires_grad_(False)
+    head = model.visual_decoder.head
+    calls: list[int] = []
+    head.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        head.weight.mul_(-1)
+    model.from_pretrained(micro_folder)
+    assert model.visual_decoder.head is head and model.config.decode.refine_iters == 0
+    assert model.config.decode.cross_modal == "auto" and not caplog.records
+    assert not any(parameter.requires_grad for parameter in model.feat_extractor.parameters())
+    assert [text for text, _ in recognition_predictor(model, split_wide_crops=False)(crops)] == expected and calls
+    model.from_pretrained(micro_folder, refine_iters=1)
+    assert model.config.decode.refine_iters == 1
+    other = clip4str_doctr.clip4str_vn_tiny(pretrained=False, vocab="abc")
+    other.from_pretrained(micro_folder)
+    assert other.vocab == model.vocab
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "whitelist" in caplog.text

@@ -287,9 +287,8 @@ def small() -> CLIP4STR:
     )
 
 
-def test_a_device_without_room_leaves_the_model_as_it_was(micro_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load_model(micro_folder)
-    before = {name: id(part) for name, part in model.named_children()}
+def test_a_device_without_room_leaves_the_model_as_it_was(small: CLIP4STR, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: id(part) for name, part in small.named_children()}
     room, whole = [2], torch.nn.Module.to
 
     def to(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -300,8 +299,8 @@ def test_a_device_without_room_leaves_the_model_as_it_was(micro_folder: Path, mo
 
     monkeypatch.setattr(torch.nn.Module, "to", to)
     with pytest.raises(torch.OutOfMemoryError):
-        load_into(model, micro_folder)
-    assert {name: id(part) for name, part in model.named_children()} == before
+        load_into(small, CHECKPOINT)
+    assert {name: id(part) for name, part in small.named_children()} == before
 
 
 def test_from_pretrained_takes_the_files_dimensions(small: CLIP4STR, golden: CLIP4STR) -> None:
