@@ -28,7 +28,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def reason_of(error: Exception) -> str:
     """The first line of what an error says; Python's MemoryError says nothing."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def in_batches(

@@ -208,6 +208,8 @@ def _page(args: argparse.Namespace) -> int:
 def _device(name: str) -> "torch.device":
     import torch
 
+    from clip4str_doctr.batches import reason_of
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -215,14 +217,13 @@ def _device(name: str) -> "torch.device":
         # A device may be well spelled and still not be there.
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise CommandError(f"cannot use --device {name}: {reason}. Try --device cpu") from error
+        raise CommandError(f"cannot use --device {name}: {reason_of(error)}. Try --device cpu") from error
     return device
 
 
 def _on_device(args: argparse.Namespace) -> Any:
     """The model, ready to read where --device says."""
-    from clip4str_doctr.batches import is_out_of_memory
+    from clip4str_doctr.batches import is_out_of_memory, reason_of
 
     device = _device(args.device)
     model = _load(args).eval()
@@ -231,8 +232,9 @@ def _on_device(args: argparse.Namespace) -> Any:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0]
-        raise CommandError(f"--device {device} has no room for the model: {reason}. Try --device cpu") from error
+        raise CommandError(
+            f"--device {device} has no room for the model: {reason_of(error)}. Try --device cpu"
+        ) from error
 
 
 def _load(args: argparse.Namespace) -> Any:
@@ -295,7 +297,7 @@ def _train(args: argparse.Namespace) -> int:
     path = _recipe(args.recipe)
     # The loop before anything else that imports torch: it sets how OpenMP waits.
     from clip4str_doctr.training.loop import train, watched_styles  # isort: split
-    from clip4str_doctr.batches import is_out_of_memory
+    from clip4str_doctr.batches import is_out_of_memory, reason_of
     from clip4str_doctr.training.datasets import DatasetError
     from clip4str_doctr.training.recipe import RecipeError, load_recipe
     from clip4str_doctr.training.start import model_config
@@ -321,9 +323,9 @@ def _train(args: argparse.Namespace) -> int:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        told = str(error).splitlines()[0]
         raise CommandError(
-            f"there is no memory for a step: {told}. Set run.accumulate to twice what it is, or run.recompute to true"
+            f"there is no memory for a step: {reason_of(error)}. Set run.accumulate to twice what it is, "
+            "or run.recompute to true"
         ) from error
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
@@ -24,9 +25,15 @@ __all__ = [
     "PreprocessConfig",
     "TextTowerConfig",
     "decode_config_from_dict",
+    "is_number",
     "model_config_from_dict",
     "model_config_to_dict",
 ]
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number of Python's or numpy's."""
+    return type(value) is not bool and isinstance(value, Real)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,16 @@
 """Logits -> (text, confidence)."""
 
-from numbers import Real
 from typing import Literal, get_args
 
 import torch
 
 from clip4str_doctr.charset import Charset
+from clip4str_doctr.config import is_number
 from clip4str_doctr.eager import eager
 
-__all__ = ["Confidence", "PostProcessor", "is_number"]
+__all__ = ["Confidence", "PostProcessor"]
 
 Confidence = Literal["product", "mean", "min"]
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a real number of Python's or numpy's."""
-    return type(value) is not bool and isinstance(value, Real)
 
 
 class PostProcessor:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from clip4str_doctr.config import CLIP_NORMALIZATION, HALF_NORMALIZATION, PreprocessConfig
+from clip4str_doctr.config import CLIP_NORMALIZATION, HALF_NORMALIZATION, PreprocessConfig, is_number
 
 __all__ = [
     "CARD_FILE",
@@ -89,10 +89,10 @@ def card_from_dict(values: Mapping[str, Any]) -> WeightCard:
     if "arch" not in parts:
         raise WeightsError(f"the weight card lacks 'arch', the model's name; got {sorted(parts)}")
     temperature = parts.get("temperature", 1.0)
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < float("inf"):
+    if not is_number(temperature) or not 0 < temperature < float("inf"):
         raise WeightsError(f"the card's temperature must be a number above 0, got {temperature!r}")
     certain = parts.get("certain_from")
-    if certain is not None and (isinstance(certain, bool) or not isinstance(certain, int | float)):
+    if certain is not None and not is_number(certain):
         raise WeightsError(f"the card's certain_from must be a number, or left out, got {certain!r}")
     if certain is not None and not 0 < certain <= 1:
         raise WeightsError(f"the card's certain_from must be above 0, and 1 at most, got {certain!r}")

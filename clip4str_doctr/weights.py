@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from clip4str_doctr.batches import reason_of
 from clip4str_doctr.config import HALF_NORMALIZATION, CrossModal, DecodeConfig, ModelConfig
 from clip4str_doctr.lookup import embedded_folder, find_all, find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR
@@ -141,10 +142,9 @@ def _fetch(url: str) -> Path:
         raise WeightsError(f"{url} is no valid hub address: {error}") from error
     # Network failures and an empty cache are OSErrors or come wrapped in HfHubHTTPError, depending on the version.
     except failures as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsNotFoundError(
-            f"cannot get {url} from the Hugging Face hub ({type(error).__name__}: {reason}); check the name, the "
-            "network and, for a private repository, `hf auth login`"
+            f"cannot get {url} from the Hugging Face hub ({type(error).__name__}: {reason_of(error)}); check the name, "
+            "the network and, for a private repository, `hf auth login`"
         ) from error
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from clip4str_doctr.charset import Charset
-from clip4str_doctr.config import ModelConfig, PreprocessConfig, decode_config_from_dict
+from clip4str_doctr.config import ModelConfig, PreprocessConfig, decode_config_from_dict, is_number
 from clip4str_doctr.decoding import Reading, dual_predict_and_refine, unrolled_predict_and_refine
 from clip4str_doctr.eager import eager
 from clip4str_doctr.fast_decoding import fast_predict_and_refine
@@ -19,7 +19,7 @@ from clip4str_doctr.modeling.decoder import Decoder, Head
 from clip4str_doctr.modeling.image_tower import ImageTower, build_image_tower
 from clip4str_doctr.modeling.linear import cast_products, pack_weights
 from clip4str_doctr.modeling.text_tower import CharTextTower, TextTower, build_text_tower
-from clip4str_doctr.postprocess import PostProcessor, is_number
+from clip4str_doctr.postprocess import PostProcessor
 
 __all__ = ["CERTAIN_FROM", "CLIP4STR", "build_model", "tell_of_look_alikes"]
 
@@ -97,10 +97,11 @@ class CLIP4STR(nn.Module):
 
         Raises ValueError if its vocab, input_shape or longest answer are not the model's own, or a value is none.
         """
+        own = self.cfg
         for key in ("vocab", "input_shape"):
-            own, given = self.cfg[key], cfg.get(key)
-            if given is not None and (not isinstance(given, str | Sequence) or list(given) != list(own)):
-                raise ValueError(f"cfg[{key!r}] is {own!r} for this model, got {given!r}; build the model with it")
+            given = cfg.get(key)
+            if given is not None and (not isinstance(given, str | Sequence) or list(given) != list(own[key])):
+                raise ValueError(f"cfg[{key!r}] is {own[key]!r} for this model, got {given!r}; build the model with it")
         mean, std = cfg.get("mean", self.config.preprocess.mean), cfg.get("std", self.config.preprocess.std)
         preprocess = PreprocessConfig(mean, std)
         options = cfg.get("decode", {})
@@ -115,8 +116,8 @@ class CLIP4STR(nn.Module):
         letterbox = cfg.get("preserve_aspect_ratio", self.preserve_aspect_ratio)
         if not isinstance(letterbox, bool):
             raise ValueError(f"cfg['preserve_aspect_ratio'] must be True or False, got {letterbox!r}")
-        confidence = cfg.get("confidence", self.cfg["confidence"])
-        temperature = cfg.get("temperature", self.cfg["temperature"])
+        confidence = cfg.get("confidence", own["confidence"])
+        temperature = cfg.get("temperature", own["temperature"])
         self.postprocessor = PostProcessor(self.vocab, confidence, temperature)
         self.certain_from = float(certain_from)
         self.calibrated_by_card &= not cfg.keys() & {"temperature", "certain_from"}
