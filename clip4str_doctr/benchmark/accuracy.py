@@ -21,7 +21,7 @@ from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.training.calibration import calibration_error, reliability
 from clip4str_doctr.training.metrics import nfc
 from clip4str_doctr.training.suites import SIZE, SUITES
-from clip4str_doctr.training.validate import are_right, read_words, rounded, score_answers
+from clip4str_doctr.training.validate import are_right, read_words, rounded, score_answers, unsaid_scores
 
 __all__ = [
     "COLUMNS",
@@ -109,6 +109,7 @@ def measure(model: CLIP4STR, words: WordSet) -> Measured:
         "about": words.about,
         **rounded(score_answers(answers, labels)),
         "n": len(labels),
+        **unsaid_scores(texts, labels),
         **words.checks,
         **({"left": round(sum(answers.left) / len(labels), 4)} if model.config.decode.cross_modal == "auto" else {}),
         "ece": round(calibration_error(answers.confidences, right), 4),

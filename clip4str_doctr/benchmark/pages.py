@@ -326,7 +326,7 @@ def _readings(
 
 def _protocol(seeds: Sequence[int], device: torch.device | str) -> dict[str, Any]:
     return {
-        "pages": "clip4str_doctr.benchmark.rendered_pages: fonts and word lists held out from training",
+        "pages": "clip4str_doctr.benchmark.rendered_pages: fonts held out from training",
         "seeds": list(seeds),
         "match": f"IoU >= {_IOU} of straight boxes, each box once; ground truth: ink of the word",
         "word_accuracy": "of all words, cased, NFC, found and read",

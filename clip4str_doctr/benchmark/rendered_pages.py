@@ -1,7 +1,8 @@
 """Vietnamese pages with known words: running text, columns, a table, a receipt, a letter; clean, and as photographs.
 
-Font families and word lists are held out from training. A word's box is the box of its *ink*, marks and tails
-included, neither the font's line nor its bearings: "ăn" is low, "Ấy" is high. It belongs to no detector's habit.
+Font families are held out from training, and so are words, everyday ones excepted. A word's box is the box of its
+*ink*, marks and tails included, neither the font's line nor its bearings: "ăn" is low, "Ấy" is high. It belongs to no
+detector's habit.
 """
 
 import itertools

@@ -1,8 +1,8 @@
 """Wide crops: read whole, cut as docTR cuts them, or cut at the gaps between words.
 
 `python -m clip4str_doctr.benchmark.wide_crops -o wide_crops.json` renders words and phrases of 1 to 25 symbols (and
-phrases of up to 40, which no single pass can read) at aspect ratios of 1 to 20, in fonts and from word lists held out
-from training, reads each in every way and tabulates by aspect ratio and by length. A phrase is what a detector hands
+phrases of up to 40, which no single pass can read) at aspect ratios of 1 to 20, in fonts held out from training,
+reads each in every way and tabulates by aspect ratio and by length. A phrase is what a detector hands
 over that overlooked a space: its right answer is its symbols without the spaces, for the alphabet has none.
 """
 
@@ -226,7 +226,7 @@ def main() -> None:
     protocol = {
         "crops_per_kind": arguments.count,
         "seed": arguments.seed,
-        "data": "rendered; font families and lexical words held out from training; none dropped",
+        "data": "rendered; font families held out from training; none dropped",
         "score": "cased, NFC, without spaces",
         "arch": model.config.arch,
         "weights_sha256": card.sha256["model.safetensors"],

@@ -16,6 +16,7 @@ from clip4str_doctr.training.data import SamplesFactory, default_samples, valida
 from clip4str_doctr.training.metrics import Scores, nfc, score_strings
 from clip4str_doctr.training.recipe import DataRecipe
 from clip4str_doctr.training.suites import SUITES, RenderedSuite, rendered
+from clip4str_doctr.training.synth.words import is_unsaid
 
 __all__ = [
     "STYLES",
@@ -27,6 +28,7 @@ __all__ = [
     "score_answers",
     "suite_checks",
     "suite_scores",
+    "unsaid_scores",
     "watched_certainty",
     "watched_temperature",
 ]
@@ -116,9 +118,16 @@ def suite_scores(model: CLIP4STR, words: int, names: Iterable[str] = tuple(SUITE
             **rounded(score_answers(answers, suite.labels)),
             "n": len(suite.labels),
             "ece": round(calibration_error(answers.confidences, are_right(answers.texts, suite.labels)), 4),
+            **unsaid_scores(answers.texts, suite.labels),
             **suite_checks(suite),
         }
     return figures
+
+
+def unsaid_scores(texts: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+    """{"unsaid": {"cased", "n"}}: of those labels alone that the recipes' training never says; {} if there are none."""
+    right = [is_right for is_right, label in zip(are_right(texts, labels), labels, strict=True) if is_unsaid(label)]
+    return {"unsaid": {"cased": round(sum(right) / len(right), 4), "n": len(right)}} if right else {}
 
 
 def are_right(texts: Sequence[str], labels: Sequence[str]) -> list[bool]:

@@ -18,7 +18,10 @@ from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.labelled import labelled_words
 from clip4str_doctr.benchmark.word_sets import data_words
 from clip4str_doctr.cli import main
-from clip4str_doctr.training.synth import fonts_installed
+from clip4str_doctr.training.suites import labels_of
+from clip4str_doctr.training.synth import WordSource, fonts_installed
+from clip4str_doctr.training.synth.words import is_unsaid
+from clip4str_doctr.training.validate import unsaid_scores
 from clip4str_doctr.weight_card import read_card
 
 needs_fonts = pytest.mark.skipif(
@@ -50,6 +53,7 @@ def test_figures_come_with_their_protocol(micro_folder: Path, tmp_path: Path, ca
     report = json.loads((out / "accuracy.json").read_text(encoding="utf-8"))
     assert set(report["suites"]) == {"clean", "tiny"}
     row = report["suites"]["clean"]
+    assert row["unsaid"]["n"] == sum(map(is_unsaid, labels_of("clean")[:5])) > 0
     assert row["n"] == 5 and 0 <= row["cased"] <= row["uncased"] <= 1
     assert len(row["labels_crc"]) == len(row["pixels_crc"]) == 8
     assert len(row["failures"]) == round(5 * (1 - row["cased"])) and sum(one["n"] for one in row["bins"]) == 5
@@ -142,6 +146,17 @@ def test_the_protocol_names_the_weights(micro_folder: Path, tmp_path: Path) -> N
     told = protocol(model, tmp_path)
     assert (told["weights"], told["weights_sha256"]) == ("large.ckpt", hashlib.sha256(b"").hexdigest())
     assert protocol(model, "hf://owner/repo")["weights"] == "hf://owner/repo"
+
+
+def test_words_that_training_never_says_are_scored_apart() -> None:
+    said, source = WordSource("train", 0), WordSource("val", 0)
+    rng = np.random.default_rng(0)
+    rare = [word for word in (source.uniform(rng, "syllables") for _ in range(60)) if is_unsaid(word)][:4]
+    assert len(rare) == 4 and not any(is_unsaid(said.sample(index)) for index in range(300))
+    # Case and punctuation make no other word of it; của is held out but everyday, and numbers are in no list.
+    labels = [rare[0].upper(), f"({rare[1]})", rare[2], rare[3], "của", "25.000đ"]
+    assert unsaid_scores([labels[0], "x", rare[2], rare[3], "x", "x"], labels) == {"unsaid": {"cased": 0.75, "n": 4}}
+    assert unsaid_scores(["của"], ["của"]) == {}
 
 
 def test_table() -> None:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
 __all__ = [
-    "MAX_SYMBOLS", "NUMBERS", "Draw", "Mixture", "WordSource", "digits", "general_mixture", "is_held_out", "place_tone",
-    "token_counts", "valid_label", "web_address",
+    "MAX_SYMBOLS", "NUMBERS", "Draw", "Mixture", "WordSource", "digits", "general_mixture", "is_held_out", "is_unsaid",
+    "place_tone", "token_counts", "valid_label", "web_address",
 ]  # fmt: skip
 
 Draw = Callable[[np.random.Generator], str]
@@ -65,6 +65,14 @@ def is_held_out(word: str) -> bool:
     words, as của, số and phố: a reader that never saw these reads them worse, and they are everywhere.
     """
     return zlib.crc32(_bare(word).encode()) % 20 == 0
+
+
+def is_unsaid(word: str) -> bool:
+    """Whether a word is one of the lists' that training never says: held out, and no everyday word.
+
+    Of other words, as numbers, addresses or words of no list, it is False: nothing keeps training from saying them.
+    """
+    return _bare(word) in _held_out_words()
 
 
 def _bare(word: str) -> str:
@@ -179,7 +187,7 @@ class WordSource:
         while True:
             _, source = self._sources[int(np.searchsorted(self._shares, rng.random(), side="right"))]
             label = source(rng)
-            if valid_label(label) and not (self.split == "train" and _bare(label) in _held_out_words()):
+            if valid_label(label) and not (self.split == "train" and is_unsaid(label)):
                 return label
 
     def frequent(self, rng: np.random.Generator, name: str = "tokens") -> str:
