@@ -118,8 +118,8 @@ def _usual_pair(rng: np.random.Generator) -> tuple[Colour, Colour]:
     return (light, strong) if rng.random() < 0.5 else (strong, light)
 
 
-def contrasting_colours(rng: np.random.Generator, clean: bool) -> tuple[Colour, Colour]:
-    """(paper, ink) with a contrast floor, both polarities."""
+def contrasting_colours(rng: np.random.Generator, clean: bool, usual: float = 0.4) -> tuple[Colour, Colour]:
+    """(paper, ink) with a contrast floor, both polarities. usual: share of the pairs of sign makers, unless clean."""
     if clean:
         paper = np.asarray(np.clip(255 - 22 * np.abs(rng.standard_normal(3)), 190, 255), np.float32)
         ink = np.asarray(np.clip(60 * rng.random() + 14 * rng.standard_normal(3), 0, 120), np.float32)
@@ -131,7 +131,7 @@ def contrasting_colours(rng: np.random.Generator, clean: bool) -> tuple[Colour, 
             if not distinct(paper, ink):
                 ink = ink * 0.2
         return (ink, paper) if rng.random() < 0.15 else (paper, ink)
-    if rng.random() < 0.4:
+    if rng.random() < usual:
         paper, ink = _usual_pair(rng)
         if distinct(paper, ink):
             return paper, ink

@@ -1,12 +1,15 @@
-"""Which letters a face does not tell apart: marks that it draws as nothing, or a wrong glyph under a right code.
+"""What nobody can read: letters that a face does not tell apart, words that no longer stand out from their ground.
 
-A declared and mapped letter may still be drawn wrongly, and a picture of it teaches, and measures, nonsense.
+A face draws marks as nothing, or a wrong glyph under a right code; light, noise and blur take a word away. A picture of
+either teaches, and measures, nonsense.
 """
 
 import itertools
+import math
 import unicodedata
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -14,12 +17,13 @@ from PIL import Image, ImageDraw, ImageFont
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.training.synth.fonts import Face, load_face
 
-__all__ = ["confused_letters", "has_faint_dots", "lacks_marks"]
+__all__ = ["confused_letters", "has_faint_dots", "lacks_marks", "separation"]
 
 _EM = 60  # pixels
 # Ink in pixels, of an em of 60: a dot of 2.8 pixels across, which is less than one pixel at the size of running text.
 _LEAST_DIFFERENCE = 8.0
 _DOT = "\u0323"
+_ROWS = 32  # of a crop, as readers see it
 _MARKED = frozenset(symbol for symbol in VIETNAMESE_SYMBOLS if len(unicodedata.normalize("NFD", symbol)) > 1)
 _DOTTED = frozenset(symbol for symbol in VIETNAMESE_SYMBOLS if _DOT in unicodedata.normalize("NFD", symbol))
 
@@ -77,6 +81,29 @@ def _by_base() -> dict[str, list[str]]:
         base = unicodedata.normalize("NFD", letter.replace("đ", "d").replace("Đ", "D"))[0]
         groups.setdefault(base, []).append(letter)
     return groups
+
+
+def separation(crop: npt.NDArray[np.uint8], ink: npt.NDArray[np.float32]) -> float:
+    """How far a word's ink lies from the ground around it, in standard deviations of their colours (Mahalanobis).
+
+    crop: (H, W, 3). ink: (H, W) 0..1, where the word is. Taken at 32 rows at most. Infinite where there is too little
+    of either to tell.
+    """
+    height, width = crop.shape[:2]
+    pixels = crop.astype(np.float32)
+    if height > _ROWS:
+        size = (max(width * _ROWS // height, 4), _ROWS)
+        pixels, ink = (np.asarray(cv2.resize(one, size, interpolation=cv2.INTER_AREA)) for one in (pixels, ink))
+    near = cv2.dilate((ink > 0.3).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    full = ink > 0.7
+    # Thin strokes cover no pixel whole.
+    inside = pixels[full if full.sum() > 8 else ink > 0.45 * ink.max()]
+    around = pixels[near & (ink < 0.15)]
+    if min(len(inside), len(around)) < 4:
+        return math.inf
+    apart = inside.mean(axis=0) - around.mean(axis=0)
+    spread = np.cov(inside.T) + np.cov(around.T) + 8 * np.eye(3)
+    return math.sqrt(float(apart @ np.linalg.solve(spread, apart)))
 
 
 def _drawn(font: ImageFont.FreeTypeFont, letter: str) -> npt.NDArray[np.int32]:

@@ -11,6 +11,7 @@ from clip4str_doctr.training.synth.dressing import Layer, dressed
 from clip4str_doctr.training.synth.fonts import Face
 from clip4str_doctr.training.synth.geometry import Box, Mask, Placement, bend
 from clip4str_doctr.training.synth.layouts import board_part, clear_of, icon, other_lines, panel
+from clip4str_doctr.training.synth.legibility import separation
 from clip4str_doctr.training.synth.lettering import Line, choose_hand, letter_line
 from clip4str_doctr.training.synth.marks import stem
 from clip4str_doctr.training.synth.street_effects import street_effects
@@ -24,6 +25,8 @@ SIGN_HEIGHTS = (8.0, 200.0)
 _SIZES = (16, 26, 40, 60, 92)  # pixels per em
 _THIN = 0.085  # em; thinner strokes break when worn
 _CHANNELS = 4  # that OpenCV warps at once
+_LEAST_SEPARATION = 1.5  # below, nine words in ten are not read
+_TRIES = 4  # of light and camera
 
 
 def render_sign(
@@ -39,7 +42,7 @@ def render_sign(
     before, after = _neighbours(rng, neighbour, margins)
     line = letter_line(rng, hand, before, label, after, (int(0.75 * size) + 2, int(0.5 * size) + 2))
     line = _own_marks(rng, line, label)
-    paper, colour = contrasting_colours(rng, False)
+    paper, colour = contrasting_colours(rng, False, usual=0.4 if face.held_out else 0.65)
     layers = _surroundings(rng, line, paper, colour, lambda: other_lines(rng, line, hand, neighbour, margins))
     over_photo = rng.random() < 0.06
     thick = stem(hand.font)
@@ -61,7 +64,22 @@ def render_sign(
     top, bottom = placement.word[1], placement.word[3]
     stroke = thick * size * (bottom - top) / max(box[3] - box[1], 1)
     contrast = float(np.abs(paper - colour).mean())
-    return street_effects(rng, crop, contrast, placement.word, stroke, frozen=face.held_out)
+    if face.held_out:
+        return street_effects(rng, crop, contrast, placement.word, stroke, frozen=True)
+    return _legible(lambda: street_effects(rng, crop, contrast, placement.word, stroke, frozen=False), share[..., 0])
+
+
+def _legible(shot: Callable[[], npt.NDArray[np.uint8]], ink: Pixels) -> npt.NDArray[np.uint8]:
+    """The first of a few shots of a sign on which its word stands out, or the one on which it does most."""
+    best = shot()
+    most = separation(best, ink)
+    for _ in range(_TRIES - 1):
+        if most >= _LEAST_SEPARATION:
+            break
+        again = shot()
+        if (found := separation(again, ink)) > most:
+            best, most = again, found
+    return best
 
 
 def _neighbours(

@@ -30,12 +30,12 @@ _TRADE = ("Co", "Bros", "Shop", "Mart", "Food", "Land", "Home", "Hair", "Spa", "
 
 def street_mixture(words: WordSource) -> Mixture:
     """Shop signs, menus, banners, plates, phones: capitals mostly, little punctuation."""
+    share = words.share
 
     def lexical(name: str, uniform: bool) -> Draw:
         draw = words.uniform if uniform else words.frequent
-        return lambda rng: _on_a_sign(rng, draw(rng, name).strip(_EDGES))
+        return lambda rng: _on_a_sign(rng, draw(rng, name).strip(_EDGES), share(0.70, 0.58))
 
-    share = words.share
     numbers = (
         ("number", share(0.025, 0.05)),
         ("phone", share(0.04, 0.055)),
@@ -193,16 +193,20 @@ def _scaled(mixture: Mixture, share: float) -> Mixture:
     return [(weight * share / total, draw) for weight, draw in mixture]
 
 
-def _on_a_sign(rng: np.random.Generator, word: str) -> str:
-    """Case and tone placement of signs; a quote, a colon or a mark of exclamation now and then."""
+def _on_a_sign(rng: np.random.Generator, word: str, capitals: float) -> str:
+    """Case and tone placement of signs; a quote, a colon or a mark of exclamation now and then.
+
+    capitals: share of words in upper case; of the others, half have a capital first and a fifth none.
+    """
     if rng.random() < 0.6:
         word = place_tone(word, "old" if rng.random() < 0.65 else "new")
     draw = rng.random()
-    if draw < 0.58:
+    others = 1 - capitals
+    if draw < capitals:
         word = word.upper()
-    elif draw < 0.78:
+    elif draw < capitals + others * 20 / 42:
         word = word[:1].upper() + word[1:].lower()
-    elif draw < 0.86:
+    elif draw < capitals + others * 28 / 42:
         word = word.lower()
     edge = rng.random()
     if edge < 0.05:
