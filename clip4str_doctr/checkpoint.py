@@ -134,6 +134,8 @@ def _check_archive(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(_ZIP_MAGIC):
+        if path.suffix == ".safetensors":  # torch.load goes by this name
+            raise WeightsError(f"{path} is named like a safetensors file, but torch.save wrote it; rename it to .pt")
         if not zipfile.is_zipfile(path):
             raise WeightsError(
                 f"{path} is cut short or damaged (its {size} bytes have no end record); download it again"
@@ -146,6 +148,8 @@ def _check_archive(path: Path) -> None:
         got = "a web page (Google Drive shows one instead of a big file; confirm its warning and download again)"
     elif text.startswith(b"version https://git-lfs"):
         got = "a Git LFS pointer (run `git lfs pull`)"
+    elif head.startswith(b"\x80\x02"):
+        got = "a file in torch's format before 1.6; torch.save again what torch.load(path, weights_only=True) gives"
     elif _starts_as_safetensors(head):
         got = "a safetensors file; pass its folder, with config.json and card.json"
     else:

@@ -320,7 +320,7 @@ def _train(args: argparse.Namespace) -> int:
         )
     except (RecipeError, DatasetError, WeightsError, MissingFontsError, FloatingPointError, OSError) as error:
         raise CommandError(str(error)) from error
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise CommandError(

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Not of digits alone or shorter, which are numbers and dates: model-2.pt, model-20260101.pt.
 _HASH_IN_NAME = re.compile(r"-(?=[0-9]*[a-f])([0-9a-f]{8,64})\.")
+# What DistributedDataParallel and torch.compile put before the names of what they wrap.
+_WRAPPERS = ("module.", "_orig_mod.")
 # In paths and queries of addresses (RFC 3986), escapes among them.
 _MAY_STAND = "/?%:@!$&'()*+,;=~"
 
@@ -105,13 +107,14 @@ def holds_state_dict(file: Path) -> bool:
 def load_state_dict(model: CLIP4STR, file: Path, ignored: frozenset[str] = frozenset()) -> None:
     """Put the tensors of a file of which `holds_state_dict` is true into a model; a tokenizer may come along.
 
-    ignored: names that are neither taken nor missed. A model that was built for crops of another size than the weights'
+    ignored: names that are neither taken nor missed. Names that all begin as a wrapper's do, DistributedDataParallel's
+    or torch.compile's, are taken without that. A model that was built for crops of another size than the weights'
     gets the image tower of the architecture, if they are for that: docTR's evaluation script builds any model for crops
     of H x 4H. A temperature and `certain_from` that a weights folder's card brought are set back; those of `cfg` stay.
     Raises WeightsError, naming what does not fit; the model is unchanged then.
     """
     stored = read_tensors(file, torch.float32) if is_safetensors(file) else read_state_dict(file)
-    stored = {name: tensor for name, tensor in stored.items() if name not in ignored}
+    stored = {name: tensor for name, tensor in _unwrapped(stored).items() if name not in ignored}
     # Read first, so that a bad one leaves the model as it was.
     tokenizer = take_tokenizer(stored, "text_tower.", file) if isinstance(model.text_tower, MClipTextTower) else None
     if problems := _problems(own_tensors(model), stored, ignored):
@@ -129,6 +132,12 @@ def load_state_dict(model: CLIP4STR, file: Path, ignored: frozenset[str] = froze
         model.calibrated_by_card = False
     if tokenizer is not None and isinstance(model.text_tower, MClipTextTower):
         model.text_tower.tokenizer = tokenizer
+
+
+def _unwrapped(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    while prefix := next((one for one in _WRAPPERS if stored and all(name.startswith(one) for name in stored)), None):
+        stored = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
+    return stored
 
 
 def _problems(own: dict[str, torch.Tensor], stored: dict[str, Any], ignored: frozenset[str]) -> list[str]:

@@ -241,13 +241,17 @@ class CLIP4STR(nn.Module):
         ever where docTR's train.py validates on one rank only."""
         return [name for name, _ in self.named_buffers()]
 
-    def from_pretrained(self, path_or_url: str | Path, **kwargs: Any) -> None:
+    def from_pretrained(self, path_or_url: str | Path | None, **kwargs: Any) -> None:
         """Load weights in place: a published .ckpt or `pretrained/` folder, our folder, or `hf://owner/repo`.
 
         Or a state dict of a model like this one, as `torch.save(model.state_dict(), path)` in docTR's training script
         writes it; or the http(s) address of a file. kwargs: docTR's `ignore_keys` and `hash_prefix`, and those of
         `clip4str_doctr.load_model`; see `weights.load_into`. The parts take the dimensions found in the file.
+        None: as for docTR's models, nothing is loaded, which is logged.
         """
+        if path_or_url is None:
+            logger.warning("no path or address of weights was given; %s stays as it is", self.config.arch)
+            return
         from clip4str_doctr.weights import load_into
 
         load_into(self, path_or_url, **kwargs)

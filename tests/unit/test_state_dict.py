@@ -96,6 +96,34 @@ def test_a_published_checkpoint_by_its_address(site: Any, cache: Path, golden: C
     assert same_weights(model, golden) and model.config.decode.refine_iters == 0
 
 
+@pytest.mark.parametrize("wrapped", ["module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_names_of_wrapped_models(wrapped: str, kind: str, micro: CLIP4STR, tmp_path: Path) -> None:
+    """As torch.save writes them of a model in DistributedDataParallel, or compiled."""
+    stored = {f"{wrapped}{name}": tensor.clone() for name, tensor in micro.state_dict().items()}
+    file = tmp_path / f"weights.{kind}"
+    (save_file if kind == "safetensors" else torch.save)(stored, file)
+    model = changed(micro)
+    model.from_pretrained(file)
+    assert same_weights(model, micro)
+    stored["image_tower.x"] = torch.zeros(1)  # not all of them: then it is no wrapper's
+    torch.save(stored, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match="no state dict of this model"):
+        model.from_pretrained(tmp_path / "other.pt")
+    assert same_weights(model, micro)
+
+
+def test_weights_of_old_torch_and_no_weights(micro: CLIP4STR, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(micro.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsError, match="format before 1.6; torch.save again"):
+        changed(micro).from_pretrained(tmp_path / "old.pt")
+    torch.save(micro.state_dict(), tmp_path / "misnamed.safetensors")
+    with pytest.raises(WeightsError, match="torch.save wrote it; rename it to .pt"):
+        changed(micro).from_pretrained(tmp_path / "misnamed.safetensors")
+    micro.from_pretrained(None)
+    assert "no path or address of weights was given" in caplog.text
+
+
 def test_the_hash_of_a_download(site: Any, cache: Path, micro: CLIP4STR) -> None:
     address, folder, asked = site
     torch.save(micro.state_dict(), folder / "model.pt")
