@@ -199,7 +199,8 @@ def load_into(
     model.certain_from = loaded.certain_from
     model.calibrated_by_card = loaded.calibrated_by_card
     model.preserve_aspect_ratio = loaded.preserve_aspect_ratio
-    model.postprocessor = PostProcessor(loaded.vocab, model.postprocessor.confidence, loaded.postprocessor.temperature)
+    # cfg, for another package's postprocessor may stand there.
+    model.postprocessor = PostProcessor(loaded.vocab, model.cfg["confidence"], loaded.postprocessor.temperature)
 
 
 # Of `DecodeConfig`: what is chosen for reading, where the rest goes with the weights.

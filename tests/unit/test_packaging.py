@@ -1,5 +1,6 @@
-"""What pyproject.toml repeats from the code, and what README repeats from examples/."""
+"""What pyproject.toml repeats from the code, README from examples/, and both READMEs from the weights' card."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -53,3 +54,27 @@ def test_the_readme_names_the_options_that_there_are() -> None:
                 action.option_strings for action in parser._actions if action.option_strings and action.dest != "help"
             ]
             assert not [names for names in left_out if not options & set(names)], command
+
+
+def test_what_is_written_of_the_weights_is_what_was_measured() -> None:
+    folder = REPO / "pretrained" / "clip4str_vn_tiny"
+    suites = json.loads((folder / "card.json").read_text(encoding="utf-8"))["metrics"]["suites"]
+
+    def share(value: float) -> str:
+        return f"{100 * value:.1f} %"
+
+    told = (folder / "README.md").read_text(encoding="utf-8")
+    for name, one in suites.items():
+        row = re.search(rf"^\| {name} \|.*\|$", told, re.M)
+        assert row is not None, name
+        figures = [share(one[key]) for key in ("cased", "uncased", "ned", "visual")]
+        unsaid = one.get("unsaid")
+        figures.append(f"{share(unsaid['cased'])} ({unsaid['n']})" if unsaid else "")
+        assert [cell.strip() for cell in row[0].split("|")[3:-1]] == figures, name
+    signs = sorted(suites[name]["cased"] for name in ("photo", "sign", "hand"))
+    said = (
+        f"reads {share(suites['clean']['cased'])} of rendered document print of 16 pixels and more, "
+        f"{share(signs[0])[:-2]} to {share(signs[-1])} of three suites of rendered street signs and "
+        f"{share(suites['long_words']['cased'])} of words of 12 to 25 symbols"
+    )
+    assert said in " ".join(README.split())
