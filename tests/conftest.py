@@ -35,13 +35,18 @@ MICRO: ModelConfig = replace(
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As the recipes of small runs ask for, whose sums would be others with more; a run sets it for the process."""
+@pytest.fixture(autouse=True)
+def threads_as_they_were() -> Iterator[None]:
+    """A training run sets them for the process."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread(threads_as_they_were: None) -> None:
+    """As the recipes of small runs ask for, whose sums would be others with more."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

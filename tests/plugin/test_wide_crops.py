@@ -198,6 +198,25 @@ def test_the_tables(model: CLIP4STR) -> None:
             assert sum(part["crops"] for name, part in table.items() if name.startswith(group)) <= 6
 
 
+def test_crops_of_like_widths_are_read_together(model: CLIP4STR, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch takes as long as its longest word."""
+    random = np.random.default_rng(3)
+    widths = (90, 20, 60, 30, 55, 44)
+    crops = [random.integers(0, 256, (20, width, 3), np.uint8) for width in widths]
+    predictor = recognition_predictor(model, batch_size=2)
+    together: list[list[int]] = []
+    prepare = predictor.pre_processor.forward
+
+    def watched(batch: Any) -> Any:
+        together.append([crop.shape[1] for crop in batch])
+        return prepare(batch)
+
+    monkeypatch.setattr(predictor.pre_processor, "forward", watched)
+    read = predictor(crops)
+    assert together == [[20, 30], [44, 55], [60, 90]]
+    assert [text for text, _ in read] == [predictor([crop])[0][0] for crop in crops]
+
+
 @pytest.mark.parametrize(
     "failure",
     [
