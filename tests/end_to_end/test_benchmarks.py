@@ -1,7 +1,9 @@
 """The committed tables are those of the shipped weights and of this code: a small part of each is made again."""
 
 import json
+import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,28 @@ def test_committed_figures_are_of_the_shipped_weights(name: str) -> None:
         f"docs/{name} was measured with other weights than pretrained/clip4str_vn_tiny: {measured}; measure anew: "
         f"{ANEW[name]}"
     )
+
+
+@needs_fonts
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "arguments", "name"),
+    [
+        ("wide_crops", ["--count", "3", "--seed", "5"], "wide-crops.json"),
+        ("adaptive", ["--words", "4"], "speed/adaptive.json"),
+    ],
+)
+def test_modules_write_what_is_committed(
+    module: str, arguments: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [module, *arguments, "-o", str(tmp_path / "new.json")])
+    import_module(f"clip4str_doctr.benchmark.{module}").main()
+    old, new = (json.loads(path.read_text(encoding="utf-8")) for path in (DOCS / name, tmp_path / "new.json"))
+    assert new.keys() == old.keys()
+    for part in ("protocol", "suites"):
+        assert new.get(part, {}).keys() == old.get(part, {}).keys()
+    facts = new.get("protocol", new)
+    assert facts["weights_sha256"] == read_card(WEIGHTS).sha256[TENSOR_FILE]
 
 
 @needs_fonts
