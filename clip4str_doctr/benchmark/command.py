@@ -68,8 +68,8 @@ def run_bench(args: argparse.Namespace, load: Load, device: Device) -> int:
 
 def _add_accuracy(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Measure word accuracies, CER and 1-NED on the validation suites, whose fonts and word lists are held "
-        "out from training; needs pip install 'clip4str-doctr[bench]'. Prints a table. With --models, compares "
+        "Measure word accuracies, CER and 1-NED on the validation suites, whose fonts are held out from training; "
+        "needs pip install 'clip4str-doctr[bench]'. Prints a table. With --models, compares "
         "recognisers on the same words, with intervals and tests."
     )
     parser.add_argument("--models", nargs="+", metavar="NAME", help=f"compare these: {MODELS}")

@@ -4,12 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from unittest.mock import ANY
 
 import pypdfium2 as pdfium
 import pytest
 from PIL import Image
+
+from clip4str_doctr.training.datasets import open_word_set
 
 REPO = Path(__file__).parents[2]
 
@@ -98,6 +101,15 @@ def test_the_quick_tour(folder: Path) -> None:
     text = run(folder, "examples/quick_tour.py")
     assert text.startswith("PHỞ (") and right_words(text) >= LEAST_RIGHT and "least certain: " in text
     assert (folder / "page.boxes.png").exists() and (folder / "page.pdf").exists()
+
+
+def test_words_to_be_labelled(folder: Path) -> None:
+    run(folder, "examples/label_words.py", "words/mine", "examples/page.png")
+    words = open_word_set(folder / "words" / "mine")
+    labels = Counter(label for _, label in words.entries())
+    assert (labels & Counter(PAGE.split())).total() >= LEAST_RIGHT * len(PAGE.split())
+    heights, widths, _ = zip(*(words.crop(name).shape for name, _ in words.entries()), strict=True)
+    assert min(heights) >= 8 and max(heights) < 80 and max(widths) < 300
 
 
 def test_the_page_command(folder: Path) -> None:

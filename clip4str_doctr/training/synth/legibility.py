@@ -93,7 +93,8 @@ def separation(crop: npt.NDArray[np.uint8], ink: npt.NDArray[np.float32]) -> flo
     pixels = crop.astype(np.float32)
     if height > _ROWS:
         size = (max(width * _ROWS // height, 4), _ROWS)
-        pixels, ink = (np.asarray(cv2.resize(one, size, interpolation=cv2.INTER_AREA)) for one in (pixels, ink))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
+        ink = np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA), np.float32)
     near = cv2.dilate((ink > 0.3).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     full = ink > 0.7
     # Thin strokes cover no pixel whole.

@@ -1,0 +1,48 @@
+"""Words cut out of pages, with what was read in them as labels to be corrected: a data set for docs/fine-tuning.md.
+
+python examples/label_words.py words/train scan1.png scan2.jpg    # needs pip install 'clip4str-doctr[detect]'
+
+Writes words/train/images/ and words/train/labels.json, the least certain words first. Correct labels.json by hand; take
+out words that are cut badly or that nobody can read.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from clip4str_doctr import clip4str_vn_tiny
+from clip4str_doctr.boxes import word_boxes
+from clip4str_doctr.detection import detector
+from clip4str_doctr.images import open_image
+from clip4str_doctr.pages.reading import page_predictor, read_upright, words_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="data set to write")
+    parser.add_argument("pages", type=Path, nargs="+")
+    arguments = parser.parse_args()
+
+    predictor = page_predictor(clip4str_vn_tiny(pretrained=True), detector("rapidocr"))
+    found = []
+    for path in arguments.pages:
+        page, pixels = read_upright(predictor, open_image(path))
+        words = words_of(page)
+        # docTR's words know their corners as shares of the page.
+        for word, box in zip(words, word_boxes(words, page.dimensions), strict=True):
+            left, top, right, bottom = np.rint(box).astype(int)
+            found.append((word.confidence, word.value, pixels[top : bottom + 1, left : right + 1]))
+    found.sort(key=lambda one: one[0])
+    (arguments.folder / "images").mkdir(parents=True)
+    labels = {f"{number:05d}.png": text for number, (_, text, _) in enumerate(found)}
+    for name, (_, _, crop) in zip(labels, found, strict=True):
+        Image.fromarray(crop).save(arguments.folder / "images" / name)
+    (arguments.folder / "labels.json").write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
+    print(f"{arguments.folder}: {len(labels)} words")
+
+
+if __name__ == "__main__":
+    main()
