@@ -61,8 +61,8 @@ def run_bench(args: argparse.Namespace, load: Load, device: Device) -> int:
         status: int = args.measure(args, load, device)
     except ModuleNotFoundError as error:
         raise BenchCommandError(f"{error.name} is not installed; type pip install 'clip4str-doctr[bench]'") from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise BenchCommandError(str(error)) from error
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        raise BenchCommandError(str(error) or "memory does not hold what was asked for") from error
     return status
 
 
@@ -311,7 +311,7 @@ def _cost(args: argparse.Namespace, load: Load, device: Device) -> int:
     if args.note:
         report["cost"]["note"] = args.note
     write_report(report, args.report.parent, args.report.stem)
-    return 0
+    return int(len(report["cost"]["models"]) < len(report["specs"]))
 
 
 def _merge(args: argparse.Namespace, load: Load, device: Device) -> int:
@@ -336,10 +336,15 @@ def _page(args: argparse.Namespace, load: Load, device: Device) -> int:
         _check_file(args.out)
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     data = None if args.data is None else SceneText(args.data)
-    report = measure(args.detectors, seeds, args.kinds or KINDS, args.models, device(args.device), data)
+    if data is not None and args.kinds:
+        raise BenchCommandError("--kinds are of rendered pages; leave it out where --data has pictures of its own")
+
+    save = partial(_keep, out=args.out and args.out.parent, name=args.out and args.out.stem)
+    report = measure(args.detectors, seeds, args.kinds or KINDS, args.models, device(args.device), data, save)
     _print_tables(page_tables(report))
     if args.out is not None:
         tell(report, args.out)
+        _unfinished(args.out.parent, args.out.stem).unlink()
     return 0
 
 
@@ -379,7 +384,8 @@ def _crops(args: argparse.Namespace, load: Load, device: Device) -> int:
 def _docs(args: argparse.Namespace, load: Load, device: Device) -> int:
     from clip4str_doctr.benchmark.results import write_page
 
-    page = args.out or args.reports.with_suffix(".md")
+    folder = args.reports.resolve()
+    page = args.out or folder.with_name(f"{folder.name}.md")
     write_page(args.reports, page)
     print(page)
     return 0

@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _SEED = 0
 _BATCH = 256
 # What reports that are merged may differ in, and what stands between several; a device's name has commas in it.
-_MADE_WITH = {"commit": ", ", "device": "; "}
+_MADE_WITH = {"package": ", ", "commit": ", ", "device": "; "}
 
 PROTOCOL = {
     "normalisation": "NFC; white space is taken out of labels and answers, for a crop is one word",
@@ -56,8 +56,8 @@ def compare(
     """Every recogniser reads every word -> a JSON-ready report: protocol, models, sets with answers and figures.
 
     title, command: what the report is called and how it can be made again. device: where the recognisers were asked to
-    read. tell: is told each set's figures. save: is given the report after each set: reading takes hours, and a later
-    set may be one that cannot be read.
+    read. tell: is told each set's figures. save: is given the report whenever a recogniser has read a set, and with the
+    set's figures: reading takes hours, and a later set may be one that cannot be read.
     Raises ValueError for no recognisers, two of one name, no sets, or an empty set.
     """
     names = [one.name for one in recognisers]
@@ -79,14 +79,13 @@ def compare(
             raise ValueError(f"two sets are called {words.name}")
         if words.name == ALL:
             raise ValueError(f"a set may not be called {ALL}, as all sets together are; rename it")
-        answers = {one.name: _read(one, words) for one in recognisers}
-        report["sets"][words.name] = {
-            "about": words.about,
-            "n": len(words.labels),
-            **words.checks,
-            "labels": [as_word(label) for label in words.labels],
-            "answers": answers,
-        }
+        answers: dict[str, list[str]] = {}
+        labels = [as_word(label) for label in words.labels]
+        told = {"about": words.about, "n": len(labels), **words.checks, "labels": labels, "answers": answers}
+        report["sets"][words.name] = told
+        for one in recognisers:
+            answers[one.name] = _read(one, words)
+            save(report)
         refigured(report, [words.name])
         for name, figures in report["sets"][words.name]["figures"].items():
             tell(f"{words.name}: {name}: {100 * figures['cased']['value']:.1f} % of {len(words.labels)}")
@@ -144,8 +143,15 @@ def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> di
             models[name] = facts
             read_by.setdefault(name, set()).update(one["sets"])
     whole |= {"title": title or first["title"], "command": "\n".join(commands), "specs": list(specs), "models": models}
-    joined = {key: _joined([one["made"][key] for one in reports], mark) for key, mark in _MADE_WITH.items()}
+    made = [one["made"] for one in reports]
+    joined: dict[str, Any] = {key: _joined([one.get(key) for one in made], mark) for key, mark in _MADE_WITH.items()}
+    if kept := [one["versions"] for one in made if "versions" in one]:
+        joined["versions"] = {
+            name: _joined([one.get(name) for one in kept], ", ") for name in dict.fromkeys(chain(*kept))
+        }
     whole["made"] = {**first["made"], **joined}
+    if notes := dict.fromkeys(one["note"] for one in reports if one.get("note")):
+        whole["note"] = " ".join(notes)
     sets: dict[str, dict[str, Any]] = {}
     for one in reports:
         for name, words in one["sets"].items():
@@ -163,9 +169,9 @@ def merged(reports: Sequence[Mapping[str, Any]], title: str | None = None) -> di
     return refigured({**whole, "sets": sets})
 
 
-def _joined(told: Sequence[Any], mark: str) -> str:
-    """Each once; reports that were merged before tell several in one."""
-    return mark.join(dict.fromkeys(part for one in told for part in str(one).split(mark)))
+def _joined(told: Sequence[str | None], mark: str) -> str | None:
+    """Each once, None where none tells; reports that were merged before tell several in one."""
+    return mark.join(dict.fromkeys(part for one in told if one is not None for part in one.split(mark))) or None
 
 
 def _identity(facts: Mapping[str, Any]) -> tuple[Any, ...]:

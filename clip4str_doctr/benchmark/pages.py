@@ -3,9 +3,10 @@
 `python -m clip4str_doctr.benchmark.pages [--seeds N] [--first-seed S] [--detectors rapidocr tesseract] [-o FILE]`
 writes JSON: a row per kind of page and reader, and the protocol. A word counts as found if a box of one's own has an
 IoU of 0.5 or more with its ink, both as straight boxes; as read, if besides the text there is the same, case and
-punctuation included. The CER is of the whole page's text, spaces and line breaks alike, in the order of `page` (or
+punctuation included. The CER is of the whole page's text, a space between words, in the order of `page` (or
 Tesseract's own): a wrong order of lines costs more than most wrong letters do. So a second one is of the same words
-put into rows across the page, as `page --layout rows` does.
+put into rows across the page, as `page --layout rows` does. What lies on illegible words, rules and leaders counts
+neither as right nor as wrong, as a box or as text.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import os
 import shlex
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from clip4str_doctr import __version__
+from clip4str_doctr.benchmark.comparison import as_word
 from clip4str_doctr.benchmark.labelled import name_of
 from clip4str_doctr.benchmark.recognisers import Recogniser, recogniser, versions
 from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, Layout, PageWord, RenderedPage, photographed, render_page
@@ -36,8 +38,7 @@ from clip4str_doctr.finders import TesseractWords
 from clip4str_doctr.lines import MARGIN
 from clip4str_doctr.lookup import find_weights
 from clip4str_doctr.pages.columns import ColumnBuilder
-from clip4str_doctr.pages.outputs import as_text
-from clip4str_doctr.pages.reading import document_of, words_of
+from clip4str_doctr.pages.reading import words_of
 from clip4str_doctr.pages.rows import rows_of
 
 __all__ = ["KINDS", "PageReading", "measure", "pages_of", "scene_pages", "score_pages"]
@@ -62,11 +63,10 @@ Boxes = npt.NDArray[np.float64]  # (N, 4): xmin, ymin, xmax, ymax in pixels
 
 @dataclass(frozen=True)
 class PageReading:
-    """What a reader says of a page: boxes (N, 4) in pixels, their N words, the page's text, seconds by step."""
+    """What a reader says of a page: boxes (N, 4) in pixels, their N words in reading order, seconds by step."""
 
     boxes: Boxes
     words: list[str]
-    text: str
     seconds: dict[str, float]
 
 
@@ -125,8 +125,7 @@ class Reader:
         whole = time.perf_counter() - begin
         words = words_of(page)
         seconds = {**self._seconds, "rest": whole - sum(self._seconds.values())}
-        texts, text = [word.value for word in words], as_text(document_of([page]))
-        return PageReading(word_boxes(words, image.shape[:2]), texts, text, seconds)
+        return PageReading(word_boxes(words, image.shape[:2]), [word.value for word in words], seconds)
 
 
 class TesseractReader:
@@ -140,13 +139,8 @@ class TesseractReader:
         begin = time.perf_counter()
         rows = self._find.rows(image)
         seconds = {"all": time.perf_counter() - begin}
-        lines: dict[tuple[str, ...], list[str]] = {}
-        for row in rows:
-            lines.setdefault(row.line, []).append(row.text)
         boxes = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
-        return PageReading(
-            boxes, [row.text for row in rows], "\n".join(" ".join(words) for words in lines.values()), seconds
-        )
+        return PageReading(boxes, [row.text for row in rows], seconds)
 
 
 def pages_of(kind: str, seeds: Sequence[int]) -> Iterator[RenderedPage]:
@@ -190,7 +184,7 @@ def matches(truth: Boxes, found: Boxes) -> list[tuple[int, int]]:
 def scene_pages(source: SceneText) -> Iterator[RenderedPage]:
     """Pictures of a data set as pages; in which order their words are read is not known."""
     for image, words, illegible in source.pictures():
-        found = tuple(PageWord(_nfc(label), quad, line) for line, (label, quad) in enumerate(words))
+        found = tuple(PageWord(as_word(label), quad, line) for line, (label, quad) in enumerate(words))
         yield RenderedPage(image, found, tuple(illegible), ordered=False)
 
 
@@ -211,14 +205,19 @@ class _Counts:
         truth_boxes = enclosing_boxes(np.array([word.quad for word in page.words]).reshape(-1, 4, 2))
         pairs = matches(truth_boxes, reading.boxes)
         self.wanted, self.found = self.wanted + len(page.words), self.found + len(pairs)
-        self.given += len(reading.words) - _on_illegible(page, reading.boxes, {other for _, other in pairs})
-        texts = [(_nfc(page.words[one].text), _nfc(reading.words[other])) for one, other in pairs]
+        excused = _on_illegible(page, reading.boxes, {other for _, other in pairs})
+        self.given += len(reading.words) - len(excused)
+        texts = [(as_word(page.words[one].text), as_word(reading.words[other])) for one, other in pairs]
         self.right += sum(label == text for label, text in texts)
         self.right_uncased += sum(label.casefold() == text.casefold() for label, text in texts)
         truth = _flat(page.text)
-        self.edits += Levenshtein.distance(_flat(reading.text), truth)
-        in_rows = (reading.words[number] for row in rows_of(reading.boxes) for number in row)
-        self.row_edits += Levenshtein.distance(_flat(" ".join(in_rows)), truth)
+        as_read = range(len(reading.words))
+        in_rows = (number for row in rows_of(reading.boxes) for number in row)
+        self.edits, self.row_edits = (
+            edits
+            + Levenshtein.distance(_flat(" ".join(reading.words[one] for one in order if one not in excused)), truth)
+            for edits, order in ((self.edits, as_read), (self.row_edits, in_rows))
+        )
         self.symbols += len(truth)
 
 
@@ -255,23 +254,19 @@ def score_pages(read: Iterable[tuple[RenderedPage, PageReading]]) -> dict[str, A
     }
 
 
-def _on_illegible(page: RenderedPage, boxes: Boxes, matched: set[int]) -> int:
-    """How many boxes that are no legible word lie, with more than half of their area, on an illegible one."""
+def _on_illegible(page: RenderedPage, boxes: Boxes, matched: set[int]) -> set[int]:
+    """Which boxes that are no legible word lie, with more than half of their area, on an illegible one."""
     others = np.array([number for number in range(len(boxes)) if number not in matched], np.int64)
     if not page.illegible or not len(others):
-        return 0
+        return set()
     straight = enclosing_boxes(np.stack(page.illegible))
     common = intersections(boxes[others], straight)
     areas = np.maximum(np.prod(boxes[others, 2:] - boxes[others, :2], axis=1), 1e-9)
-    return int((common.max(axis=1) / areas > _IOU).sum())
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+    return set(others[common.max(axis=1) / areas > _IOU].tolist())
 
 
 def _flat(text: str) -> str:
-    return " ".join(_nfc(text).split())
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def measure(
@@ -281,12 +276,14 @@ def measure(
     recognisers: Sequence[str] = (ARCH,),
     device: torch.device | str = "cpu",
     data: SceneText | None = None,
+    save: Callable[[dict[str, Any]], object] = lambda report: None,
 ) -> dict[str, Any]:
     """Rows for every kind of page and every pair of detector and recogniser, and for Tesseract on its own where it is
-    one of the detectors, with the protocol. data: whole pictures of a data set in the place of rendered pages.
+    one of the detectors, with the protocol. data: whole pictures of a data set in the place of rendered pages. save: is
+    given the report after every row, for a later one may fail.
 
-    Raises RuntimeError if one of them is absent, ValueError for an unknown kind, and if the data set has no pictures of
-    pages, or none with a legible word.
+    Raises RuntimeError if one of them is absent, ValueError for an unknown kind, for two recognisers of one name, and
+    if the data set has no pictures of pages, one that cannot be opened, or none with a legible word.
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise ValueError(f"kinds of pages are {', '.join(KINDS)}, got {unknown[0]!r}")
@@ -294,25 +291,32 @@ def measure(
     readers: list[Reader | TesseractReader] = [*pairs]
     if "tesseract" in detectors:
         readers.append(TesseractReader())
-    rows = []
-    # A data set's pictures are opened anew for every reader: memory does not hold a thousand photographs.
+    names = [one.name for one in readers]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two readers are called {twice}; rename one of the weights' folders")
     whole = None if data is None else name_of(data.folder)
-    for kind in kinds if whole is None else [whole]:
-        pages = list(pages_of(kind, seeds)) if data is None else []
-        for read in readers:
-            shown = pages if data is None else scene_pages(data)
-            rows.append({"kind": kind, "reader": read.name, **score_pages(_readings(read, shown))})
     protocol = _protocol(seeds if data is None else (), device)
     options = ["--seeds", str(len(seeds)), "--first-seed", str(seeds[0]), "--kinds", *kinds]
-    if whole is not None:
-        protocol["pages"], options = "legible words of whole pictures", ["--data", whole]
+    if data is not None and whole is not None:
+        protocol |= {"pages": "legible words of whole pictures", "match": _match("the word's corners as labelled")}
+        options = ["--data", whole]
+        for _ in scene_pages(data):
+            pass  # one that cannot be opened is better known now than after hours of reading
     command = shlex.join(
         ["clip4str-doctr", "bench", "page", *options, "--detectors", *detectors, "--models", *recognisers]
     )
     title = "Rendered pages" if data is None else f"Pages of {whole}"
     made = {"package": __version__, "commit": protocol["commit"], "device": protocol["device"]}
-    report = {"kind": "pages", "title": title, "command": command, "made": made}
-    return {**report, "models": {pair.model: pair.facts for pair in pairs}, "rows": rows, "protocol": protocol}
+    report: dict[str, Any] = {"kind": "pages", "title": title, "command": command, "made": made}
+    report |= {"models": {pair.model: pair.facts for pair in pairs}, "rows": [], "protocol": protocol}
+    # A data set's pictures are opened anew for every reader: memory does not hold a thousand photographs.
+    for kind in kinds if whole is None else [whole]:
+        pages = list(pages_of(kind, seeds)) if data is None else []
+        for read in readers:
+            shown = pages if data is None else scene_pages(data)
+            report["rows"].append({"kind": kind, "reader": read.name, **score_pages(_readings(read, shown))})
+            save(report)
+    return report
 
 
 def _readings(
@@ -320,15 +324,20 @@ def _readings(
 ) -> Iterator[tuple[RenderedPage, PageReading]]:
     for number, page in enumerate(pages):
         if number == 0:
-            read(page.image)  # warm-up: sessions and weights are made at the first page
+            # Warm-up: sessions and weights are made at the first page. On its head, for words that were read are kept.
+            read(np.ascontiguousarray(page.image[::-1, ::-1]))
         yield page, read(page.image)
+
+
+def _match(truth: str) -> str:
+    return f"IoU >= {_IOU} of straight boxes, each box once; ground truth: {truth}"
 
 
 def _protocol(seeds: Sequence[int], device: torch.device | str) -> dict[str, Any]:
     return {
         "pages": "clip4str_doctr.benchmark.rendered_pages: fonts held out from training",
         "seeds": list(seeds),
-        "match": f"IoU >= {_IOU} of straight boxes, each box once; ground truth: ink of the word",
+        "match": _match("ink of the word"),
         "word_accuracy": "of all words, cased, NFC, found and read",
         "margin": MARGIN,
         "wide crops": "docTR's and our predictors cut them as they do by default, other recognisers read them whole",

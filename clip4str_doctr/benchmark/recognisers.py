@@ -9,7 +9,7 @@ A recogniser is a function from crops (H, W, 3) uint8 RGB to as many strings. `r
         #visual  its visual branch alone      #half, #clip  other mean and std than the weights say
         #auto    with cross_modal="auto"        #gaps    wide crops once more, cut at gaps, as predictors do
     crnn_vgg16_bn, parseq, ...          docTR's, pretrained; NAME=FILE: from this state dict
-        #vocab=vietnamese  of this alphabet of docTR's
+        #vocab=vietnamese  whose alphabet is this one of docTR's
     onnx=FILE.onnx                      exported by docTR or by us; a config.json beside it as docTR's hub has it
     tesseract, tesseract-word, trueocr, rapidocr, vietocr=CONFIG.yml    see `peers`
     module:name                         a function, or a `Recogniser`, found from the working folder too
@@ -274,6 +274,8 @@ def _doctr(spec: str, arch: str, weights: str, options: Sequence[str], device: t
     vocabs = [option.removeprefix("vocab=") for option in options if option.startswith("vocab=")]
     if len(vocabs) != len(options) or len(vocabs) > 1 or any(vocab not in VOCABS for vocab in vocabs):
         raise ValueError(f"{spec}: docTR's models take #vocab=NAME, a key of doctr.datasets.VOCABS, got {options}")
+    if vocabs and not weights:
+        raise ValueError(f"{spec}: docTR's own weights are of their own alphabet; #vocab goes with {arch}=FILE")
     alphabet = {"vocab": VOCABS[vocabs[0]]} if vocabs else {}
     model = getattr(recognition, arch)(pretrained=not weights, pretrained_backbone=False, **alphabet)
     facts: dict[str, Any] = {"weights": "docTR's own", "weights_sha256": None}

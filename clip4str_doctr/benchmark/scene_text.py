@@ -36,8 +36,12 @@ SHAPES: tuple[Shape, ...] = get_args(Shape)
 _ILLEGIBLE = "###"
 _LABELS_FOLDER = "labels"
 _NUMBER = r"\s*-?\d+(?:\.\d+)?\s*"
+# What reading a file, also out of an archive, fails with; RuntimeError: it is encrypted.
+_DAMAGED = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError)
 _QUAD = re.compile(rf"((?:{_NUMBER},){{8}})(.*)")
 _BOX = re.compile(rf"((?:{_NUMBER},){{4}}|(?:-?\d+(?:\.\d+)?\s+){{4}})(.*)")
+# The field that ICDAR's multi-lingual sets have before the word.
+_SCRIPT = re.compile(r"(Arabic|Bangla|Chinese|Hindi|Japanese|Korean|Latin|Mixed|None|Symbols)\s*,\s*(.*)")
 _LISTED = re.compile(r"([^,]+?)\s*,\s*(.*)")
 
 Crop = npt.NDArray[np.uint8]
@@ -197,8 +201,8 @@ class SceneText:
             raise DatasetError(f"{place} holds several sets of pictures; give one of {names}")
         found = list(_members(splits[0] if splits else place))
         pictures = [file for file in found if file.suffix in IMAGE_SUFFIXES]
-        # ICDAR's archives hold a readme now and then, and macOS adds files of its own.
-        texts = [file for file in found if file.suffix == ".txt" and "readme" not in file.stem.lower()]
+        # ICDAR's archives hold a readme now and then, those of words where they were cut out, macOS's files of its own.
+        texts = [file for file in found if file.suffix == ".txt" and not _is_no_list(file.stem.lower())]
         labels = None if place.is_file() else _labels_folder(splits[0] if splits else place)
         if labels is not None:
             texts = [file for file in _members(labels) if file.suffix == ".txt"]
@@ -207,6 +211,10 @@ class SceneText:
                 f"{place} holds {len(pictures)} pictures and {len(texts)} lists of words; both are needed"
             )
         return sorted(pictures, key=_order), sorted(texts, key=_order)
+
+
+def _is_no_list(stem: str) -> bool:
+    return "readme" in stem or stem == "coords"
 
 
 def _members(place: Path) -> Iterator[_File]:
@@ -232,6 +240,8 @@ def _lines(text: _File) -> list[tuple[int, str]]:
         content = text.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{text.container}, {text.name}: must be UTF-8, is not: {error}") from error
+    except _DAMAGED as error:
+        raise DatasetError(f"{text.container}, {text.name}: cannot be read: {error}") from error
     lines = ((number, line.strip("\r \t")) for number, line in enumerate(content.split("\n"), 1))
     return [(number, line) for number, line in lines if line]
 
@@ -301,6 +311,7 @@ def _last_number(file: _File) -> int | None:
 
 def _words_in(paired: Iterator[tuple[_File, list[tuple[int, str]]]]) -> Iterator[tuple[str, _Place, str]]:
     files = list(paired)
+    scripts = all(_is_of_script(line) for _, lines in files for _, line in lines)
     # Four numbers before a word of digits and commas look like eight: so one kind of line for all, that of most.
     kinds = [_QUAD.fullmatch(line) is not None for _, lines in files for _, line in lines]
     quads = 2 * sum(kinds) >= len(kinds)
@@ -314,7 +325,14 @@ def _words_in(paired: Iterator[tuple[_File, list[tuple[int, str]]]]) -> Iterator
                 )
             values = [float(value) for value in re.findall(r"-?\d+(?:\.\d+)?", match[1])]
             label = match[2].strip() if quads else _unquoted(match[2])
+            if scripts and (after := _SCRIPT.fullmatch(label)):
+                label = after[2]
             yield f"{picture.name}#{number}", _Place(picture, _quad(values)), label
+
+
+def _is_of_script(line: str) -> bool:
+    match = _QUAD.fullmatch(line)
+    return match is not None and _SCRIPT.fullmatch(match[2].strip()) is not None
 
 
 def _quad(values: list[float]) -> Quad:
@@ -334,7 +352,7 @@ def _unquoted(text: str) -> str:
 def _opened(file: _File) -> Crop:
     try:
         content = file.read()
-    except (OSError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise UnreadableImageError(f"not a readable file: {error}") from error
     return open_image(io.BytesIO(content))
 

@@ -76,7 +76,8 @@ def _count(judged: Judged) -> int:
 @lru_cache(maxsize=1)  # the same for every recogniser of a set; many words make it large
 def _draws(count: int, seed: int, resamples: int) -> Counts:
     random, shares = np.random.default_rng(seed), np.full(count, 1 / count)
-    drawn = np.empty((resamples, count), np.uint16 if count < 2**16 else np.uint32)
+    # A word is drawn once on average; 256 times never.
+    drawn = np.empty((resamples, count), np.uint8)
     for start in range(0, resamples, _BLOCK):
         block = drawn[start : start + _BLOCK]
         block[:] = random.multinomial(count, shares, size=len(block))

@@ -109,9 +109,14 @@ def _normalised(model: CLIP4STR, name: str) -> CLIP4STR:
 
 
 def without_answers(report: dict[str, Any]) -> dict[str, Any]:
-    """The report without labels and answers: those of VinText are a part of it, which must not be passed on."""
+    """The report without labels and answers: those of VinText are a part of it, which must not be passed on.
+
+    Nothing is left of a set that not all have read.
+    """
     kept = {
-        name: {key: one[key] for key in one if key not in ("labels", "answers")} for name, one in report["sets"].items()
+        name: {key: one[key] for key in one if key not in ("labels", "answers")}
+        for name, one in report["sets"].items()
+        if "figures" in one
     }
     return {**report, "sets": kept}
 

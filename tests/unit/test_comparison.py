@@ -89,6 +89,13 @@ def test_reports_are_merged(report: dict[str, Any], tmp_path: Path, capsys: Any)
     # On whatever they were made.
     elsewhere = {**parts[1], "made": {**parts[1]["made"], "device": "a GPU"}}
     assert merged([both, elsewhere])["made"]["device"] == f"{both['made']['device']}; a GPU"
+    made = [{**part["made"], "package": version, "commit": None} for part, version in zip(parts, "12", strict=True)]
+    made[1]["versions"] = {**made[1]["versions"], "torch": "0.1", "numpy": None}
+    noted = [{**part, "made": one, "note": "so"} for part, one in zip(parts, made, strict=True)]
+    told = merged(noted)
+    assert told["note"] == "so" and told["made"]["package"] == "1, 2" and told["made"]["commit"] is None
+    versions = parts[0]["made"]["versions"]
+    assert told["made"]["versions"] == {**versions, "torch": f"{versions['torch']}, 0.1"}
     # By sets.
     parts = [compare([one, two], [each], title="a") for each in (words(), words("print", LABELS[:2]))]
     assert merged(parts)["all"] == report["all"]
@@ -130,8 +137,19 @@ def test_what_was_read_is_kept_if_a_later_set_cannot_be(tmp_path: Path) -> None:
     saved: list[str] = []
     with pytest.raises(ValueError, match="cannot be read"):
         compare([says(*LABELS)], sets(), title="a", save=lambda report: saved.append(json.dumps(report)))
-    (only,) = map(json.loads, saved)
-    assert only == json.loads(json.dumps(compare([says(*LABELS)], [words()], title="a")))
+    answers, whole = map(json.loads, saved)
+    assert answers["sets"]["signs"]["answers"] == {"one": LABELS} and "figures" not in answers["sets"]["signs"]
+    assert whole == json.loads(json.dumps(compare([says(*LABELS)], [words()], title="a")))
+
+    def fails(crops: Crops) -> list[str]:
+        raise RuntimeError("no more")
+
+    saved.clear()
+    with pytest.raises(RuntimeError, match="no more"):
+        compare(
+            [says(*LABELS), Recogniser("two", fails)], [words()], title="a", save=lambda r: saved.append(json.dumps(r))
+        )
+    assert json.loads(saved[-1])["sets"]["signs"]["answers"] == {"one": LABELS}
 
 
 def test_what_cannot_be_compared_is_said() -> None:
@@ -177,7 +195,9 @@ def test_tables(report: dict[str, Any]) -> None:
     assert [one for one in rows if row.items() <= one.items()]
 
 
-def test_a_report_as_files_and_a_page_of_it(report: dict[str, Any], tmp_path: Path, capsys: Any) -> None:
+def test_a_report_as_files_and_a_page_of_it(
+    report: dict[str, Any], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "benchmarks"
     write_report(report, folder, "two")
     names = {"two.json", "two.md", "two.csv", "two.tex", "two-bars.png", "two-speed.png"}
@@ -198,6 +218,12 @@ def test_a_report_as_files_and_a_page_of_it(report: dict[str, Any], tmp_path: Pa
         "| two & co |",
     ):
         assert part in text
+    # Whatever the folder is called and wherever one stands.
+    dotted = tmp_path / "bench.v2"
+    write_report(report, dotted, "two")
+    monkeypatch.chdir(dotted)
+    assert main(["bench", "docs", "."]) == 0 and (tmp_path / "bench.v2.md").exists()
+    assert not (tmp_path / "bench.md").exists()
     with pytest.raises(ValueError, match="must lie beside the folder"):
         write_page(folder, folder / "page.md")
     (folder / "two.json").write_text("{}")
@@ -263,6 +289,11 @@ def test_costs_are_measured(micro_folder: Path, tmp_path: Path, capsys: Any, mon
     assert told["ms_per_word"] > 0 and told["range"][0] <= told["ms_per_word"] <= told["range"][1]
     assert told["memory_mb"] is None or 0 < told["memory_mb"] < 2000
     assert measured["sets"] == report["sets"] and measured["cost"]["note"] == "beside others"
+    # One that cannot be measured takes nothing from the others.
+    write_report({**report, "specs": ["no_such_module:read", str(micro_folder)]}, tmp_path, "two")
+    capsys.readouterr()
+    assert main(["bench", "cost", "two.json", "--device", "cpu"]) == 1
+    assert list(read_report(tmp_path / "two.json")["cost"]["models"]) == ["clip4str_vn_tiny"]
     monkeypatch.setattr("sys.executable", "false")
     assert main(["bench", "cost", "mine.json"]) == 2
     assert f"measuring {micro_folder} failed with status 1" in capsys.readouterr().err
@@ -280,13 +311,19 @@ def test_the_device_that_was_asked_for_is_named(
     assert report["made"]["device"].startswith(name)
     # As the process that measures costs is called, and what it says.
     monkeypatch.chdir(tmp_path)
-    Path("reader_of_nothing.py").write_text("def read(crops):\n    return [''] * len(crops)\n")
+    Path("reader_of_nothing.py").write_text("print('hello')\ndef read(crops):\n    return [''] * len(crops)\n")
     np.savez("crops.npz", *words().crops * 3)
-    monkeypatch.setattr("sys.argv", ["cost", "reader_of_nothing:read", "crops.npz", "--device", device])
+    monkeypatch.setattr("sys.argv", ["cost", "reader_of_nothing:read", "crops.npz", "told.json", "--device", device])
     cost.main()
-    told = capsys.readouterr().out
+    told = Path("told.json").read_text()
     assert json.loads(told).get("gpu_mb") == (5.0 if device == "cuda:1" else None)
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, told, ""))
+
+    def ran(command: list[str], **_: Any) -> Any:
+        if "--device" in command:  # else it is git
+            Path(command[command.index("--device") - 1]).write_text(told)
+        return subprocess.CompletedProcess(command, 0, "hello", "")
+
+    monkeypatch.setattr(subprocess, "run", ran)
     assert measure_costs(["a:b"], device, words().crops)["made"]["device"].startswith(name)
 
 

@@ -1,6 +1,7 @@
 """The rendered pages, and how they are scored."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,22 +81,23 @@ def test_other_pages_are_refused(layout: str, dpi: int) -> None:
 def test_scores(page: RenderedPage) -> None:
     boxes = enclosing_boxes(np.stack([word.quad for word in page.words]))
     words = [word.text for word in page.words]
-    perfect = score_pages(zip([page], [PageReading(boxes, words, page.text, {"all": 1.5})], strict=True))
+    perfect = score_pages(zip([page], [PageReading(boxes, words, {"all": 1.5})], strict=True))
     shares = ("recall", "precision", "word_accuracy", "cer", "cer_rows", "hmean")
     assert [perfect[key] for key in shares] == [1, 1, 1, 0, 0, 1]
     # Read from the end: what its own order costs, rows put right.
-    reversed_page = PageReading(boxes[::-1], words[::-1], " ".join(words[::-1]), {"all": 1.0})
+    reversed_page = PageReading(boxes[::-1], words[::-1], {"all": 1.0})
     scored = score_pages(zip([page], [reversed_page], strict=True))
     assert scored["cer"] > 0.5 and scored["cer_rows"] == 0
     assert perfect["seconds_per_page"] == {"all": 1.5}
-    half = PageReading(boxes[::2], [word.upper() for word in words[::2]], "", {"all": 1.0})
+    half = PageReading(boxes[::2], [word.upper() for word in words[::2]], {"all": 1.0})
     scored = score_pages(zip([page], [half], strict=True))
-    assert scored["recall"] == pytest.approx(0.5, abs=0.01) and scored["precision"] == 1 and scored["cer"] == 1
+    assert scored["recall"] == pytest.approx(0.5, abs=0.01) and scored["precision"] == 1 and 0.5 < scored["cer"] < 1
     assert scored["hmean_uncased"] == pytest.approx(2 / 3, abs=0.01) and scored["hmean"] < 0.3
     assert scored["word_accuracy"] == pytest.approx(
         np.mean([w.isupper() or w.upper() == w for w in words[::2]]) / 2, abs=0.01
     )
-    nothing = score_pages(zip([page], [PageReading(np.zeros((0, 4)), [], "", {"all": 1.0})], strict=True))
+    nothing = score_pages(zip([page], [PageReading(np.zeros((0, 4)), [], {"all": 1.0})], strict=True))
+    assert nothing["cer"] == 1
     assert nothing["recall"] == nothing["precision"] == nothing["word_accuracy"] == nothing["hmean"] == 0
 
 
@@ -109,18 +111,33 @@ def test_words_that_are_illegible_are_neither_right_nor_wrong() -> None:
     square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], np.float64)
     page = RenderedPage(np.zeros((90, 90, 3), np.uint8), (PageWord("a", square, 0),), (square + 40,), ordered=False)
     boxes = np.array([[0, 0, 10, 10], [42, 42, 48, 48], [45, 45, 75, 75]], np.float64)
-    scored = score_pages(zip([page], [PageReading(boxes, ["a", "b", "c"], "", {"all": 1.0})], strict=True))
+    scored = score_pages(zip([page], [PageReading(boxes, ["a", "b", "c"], {"all": 1.0})], strict=True))
     # The second box lies on the illegible word, the third for the most part beside it.
     assert (scored["recall"], scored["precision"], scored["hmean"], scored["cer"]) == (1, 0.5, 0.6667, None)
     assert scored["cer_rows"] is None
+    # What is read of it is no part of the text either: leaders, as one reader leaves out and another spells.
+    page = replace(page, ordered=True)
+    leaders = [PageReading(boxes[:count], ["a", "....."][:count], {"all": 1.0}) for count in (1, 2)]
+    for reading in leaders:
+        scored = score_pages([(page, reading)])
+        assert (scored["precision"], scored["cer"], scored["cer_rows"]) == (1, 0, 0)
+    beside = score_pages([(page, PageReading(boxes, ["a", "....", "b"], {"all": 1.0}))])
+    assert beside["cer"] == beside["cer_rows"] == 2  # " b" after the one symbol that there is
+
+
+def test_white_space_in_a_label_or_an_answer_is_none() -> None:
+    """As in `bench accuracy`: a word's box may be labelled "TP. HCM"."""
+    square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], np.float64)
+    page = RenderedPage(np.zeros((9, 9, 3), np.uint8), (PageWord("TP. HCM", square, 0),), ordered=False)
+    assert score_pages([(page, PageReading(np.array([[0.0, 0, 10, 10]]), ["TP.HCM"], {"all": 1.0}))])["hmean"] == 1
 
 
 def test_boxes_on_pictures_without_words_count(tmp_path: Path) -> None:
     square = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], np.float64)
     empty = RenderedPage(np.zeros((90, 90, 3), np.uint8), (), (square + 40,), ordered=False)
     page = RenderedPage(empty.image, (PageWord("a", square, 0),), ordered=False)
-    one = PageReading(np.array([[0, 0, 10, 10]], np.float64), ["a"], "", {"all": 1.0})
-    two = PageReading(np.array([[0, 0, 10, 10], [42, 42, 48, 48]], np.float64), ["a", "b"], "", {"all": 1.0})
+    one = PageReading(np.array([[0, 0, 10, 10]], np.float64), ["a"], {"all": 1.0})
+    two = PageReading(np.array([[0, 0, 10, 10], [42, 42, 48, 48]], np.float64), ["a", "b"], {"all": 1.0})
     assert score_pages(zip([page, empty], [one, two], strict=True))["precision"] == 0.5
     with pytest.raises(ValueError, match="no legible word on 1 pages"):
         score_pages(zip([empty], [two], strict=True))
@@ -169,6 +186,8 @@ def test_any_pair_of_detector_and_recogniser_reads_pages(
     (tmp_path / "first_word.py").write_text(f"def read(crops):\n    return [{page.words[0].text!r}] * len(crops)\n")
     monkeypatch.chdir(tmp_path)
     command = ["bench", "page", "--data", str(split), "--detectors", "all", "--models", "first_word:read"]
+    assert main([*command, "--kinds", "table 150 dpi"]) == 2
+    assert "--kinds are of rendered pages" in capsys.readouterr().err
     assert main([*command, "-o", str(split)]) == 2
     assert "is a folder; name the JSON file to write" in capsys.readouterr().err
     assert main([*command, "--device", "cpu", "-o", "pages.json"]) == 0
@@ -179,4 +198,30 @@ def test_any_pair_of_detector_and_recogniser_reads_pages(
     assert row["hmean"] == pytest.approx(2 / 7, abs=1e-4)
     line = "| all + first_word:read | 100.0 | 75.0 | 33.3 | 25.0 | 28.6 | 28.6 |  |"
     assert line in capsys.readouterr().out and line in page_of_results({"pages": report}, "benchmarks")
-    assert json.dumps(report["protocol"])
+    assert report["protocol"]["match"].endswith("ground truth: the word's corners as labelled")
+    assert not Path("pages.json.unfinished").exists()
+    assert main([*command, "first_word:read"]) == 2
+    assert "two readers are called all + first_word:read; rename" in capsys.readouterr().err
+
+
+def test_rows_are_kept_where_a_later_reader_fails(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = np.array([[1, 1, 9, 9]], np.float64)
+    monkeypatch.setattr("clip4str_doctr.benchmark.pages.detector", lambda name, **_: any_detector(lambda image: box))
+    picture = np.arange(90 * 90 * 3, dtype=np.uint32).astype(np.uint8).reshape(90, 90, 3)
+    Image.fromarray(picture).save(tmp_path / "img_1.png")
+    (tmp_path / "gt_img_1.txt").write_text("1,1,9,9,a\n")
+    (tmp_path / "readers.py").write_text(
+        "seen = []\n\ndef one(crops):\n    seen.append(crops[0].tolist())\n    return ['a'] * len(crops)\n"
+        "def two(crops):\n    raise RuntimeError(f'no more, {seen[0] != seen[1]}')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ["bench", "page", "--data", ".", "--detectors", "all", "--models", "readers:one", "readers:two"]
+    assert main([*command, "--device", "cpu", "-o", "pages.json"]) == 2
+    # The page that is timed is not the one that it was warmed up with, whose words may be kept.
+    assert "no more, True" in capsys.readouterr().err
+    kept = json.loads(Path("pages.json.unfinished").read_text(encoding="utf-8"))
+    assert [row["reader"] for row in kept["rows"]] == ["all + readers:one"] and not Path("pages.json").exists()
+    (tmp_path / "img_2.png").write_bytes(b"none")
+    (tmp_path / "gt_img_2.txt").write_text("1,1,9,9,a\n")
+    assert main([*command, "--device", "cpu"]) == 2
+    assert "img_2.png: not a readable image" in capsys.readouterr().err  # before anything is read

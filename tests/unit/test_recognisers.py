@@ -115,7 +115,11 @@ def test_doctrs_by_name_and_by_instance(tmp_path: Path) -> None:
     named = recogniser(f"crnn_mobilenet_v3_small={tmp_path / 'other.pt'}")
     assert named.name == "crnn_mobilenet_v3_small=other.pt"
     assert named(CROPS) == [text for text, _ in recognition_predictor(other.eval())(list(CROPS))]
-    for spec, message in (("parseq#vocab=klingon", "a key of doctr.datasets.VOCABS"), ("parseq#visual", "take #vocab")):
+    for spec, message in (
+        ("parseq#vocab=klingon", "a key of doctr.datasets.VOCABS"),
+        ("parseq#visual", "take #vocab"),
+        ("parseq#vocab=vietnamese", "#vocab goes with parseq=FILE"),
+    ):
         with pytest.raises(ValueError, match=message):
             recogniser(spec)
     with pytest.raises(FileNotFoundError, match="there is no file nothing.pt"):

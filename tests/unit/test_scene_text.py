@@ -128,9 +128,37 @@ def test_icdars_zips(tmp_path: Path) -> None:
         "word_1.png": picture(1),
         "word_2.png": picture(2),
         "gt.txt": '\ufeffword_1.png, "HÀ, NỘI"\nword_2.png, ###\n',
+        # Where the words were cut out of pictures that the archive does not hold.
+        "coords.txt": "word_1.png,1,1,9,1,9,8,1,8\nword_2.png,1,1,9,1,9,8,1,8\n",
     }
     words = SceneText(write_zip(tmp_path / "words.zip", listed))
     assert words.entries() == [("word_1.png", "HÀ, NỘI")] and words.crop("word_1.png").shape == (40, 90, 3)
+
+
+def test_the_script_of_multi_lingual_sets_is_no_part_of_the_word(tmp_path: Path) -> None:
+    place = "1,1,9,1,9,8,1,8"
+    lines = f"{place},Latin,Hello, you\n{place},Latin,###\n{place},None,12\n"
+    words = SceneText(write_zip(tmp_path / "mlt.zip", {"img_1.png": picture(), "gt_img_1.txt": lines}))
+    assert [label for _, label in words.entries()] == ["Hello, you", "12"] and words.counts()["illegible"] == 1
+    # A word of another set may be one: only where all lines have such a field is it one.
+    lines = f"{place},Latin,quarter\n{place},Phở\n"
+    words = SceneText(write_zip(tmp_path / "ours.zip", {"img_1.png": picture(), "gt_img_1.txt": lines}))
+    assert [label for _, label in words.entries()] == ["Latin,quarter", "Phở"]
+
+
+@pytest.mark.parametrize("damaged", ["img_1.png", "gt_img_1.txt"])
+def test_a_damaged_archive_names_what_cannot_be_read(damaged: str, tmp_path: Path) -> None:
+    content = {"img_1.png": picture(), "gt_img_1.txt": "1,1,9,9,a\n" * 40}
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+        start = archive.getinfo(damaged).header_offset + 30 + len(damaged)
+    whole = bytearray(path.read_bytes())
+    whole[start + 2 : start + 12] = b"\xff" * 10
+    path.write_bytes(bytes(whole))
+    with pytest.raises(ValueError, match=damaged):
+        labelled_words(path)
 
 
 def test_a_word_outside_of_its_picture_is_not_dropped(tmp_path: Path) -> None:

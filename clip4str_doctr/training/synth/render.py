@@ -48,8 +48,8 @@ class Renderer:
 
     style: "clean" (print), "photo" (street signs), "mixed" (30 % clean); "sign" and "page" are the same two worlds by
     the later, richer `Engine` and with more fonts; the older ones stay for the suites. split: "train" or "val", which
-    share no font families, and of lexical words everyday ones only. May be pickled; fonts and word lists are loaded when
-    first used.
+    share no font families, and of lexical words everyday ones only. May be pickled; fonts and word lists are loaded
+    when first used.
     Raises ValueError for another style or split; at the first sample, MissingFontsError if no fonts are installed, or
     not those selected. IndexError for a sample beyond the selected labels.
     """
