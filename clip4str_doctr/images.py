@@ -66,18 +66,32 @@ def natural_key(path: Path) -> list[tuple[int, str]]:
 def open_image(path: Path | BinaryIO, frame: int = 0) -> npt.NDArray[np.uint8]:
     """path, or the file opened for reading bytes -> (H, W, 3) uint8 RGB, contiguous.
 
-    EXIF orientation is applied, transparency is put on white, 16-bit values are scaled to 8 bits, of several frames
-    one is taken, colour profiles are ignored. Grey levels of a TIFF in signed or 32-bit integers or in floats declare
-    no white: it is taken to be the first of 1, 255 and 65535 that none exceeds. Pillow's limit for decompression bombs,
-    twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million pixels), is the limit here too; everything below is read, from half
-    of it on with Pillow's DecompressionBombWarning.
+    EXIF orientation is applied, faxes get square pixels (`stretch_of`), transparency is put on white, 16-bit values are
+    scaled to 8 bits, of several frames one is taken, colour profiles are ignored. Grey levels of a TIFF in signed or
+    32-bit integers or in floats declare no white: it is taken to be the first of 1, 255 and 65535 that none exceeds.
+    Pillow's limit for decompression bombs, twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million pixels), is the limit here
+    too; everything below is read, from half of it on with Pillow's DecompressionBombWarning.
     Raises UnreadableImageError.
     """
     with _readable(), Image.open(path) as image:
         if frame:
             image.seek(frame)
         whites = (65535,) if image.mode == "I" and image.format in _WHITE_IS_65535 else (1, 255, 65535)
-        return np.array(_to_rgb(_upright(image), whites))
+        stretch = stretch_of(image)
+        upright = _to_rgb(_upright(image), whites)
+        if stretch != (1.0, 1.0):
+            width, height = (round(side * factor) for side, factor in zip(upright.size, stretch, strict=True))
+            upright = upright.resize((width, height), Image.Resampling.BICUBIC)
+        return np.array(upright)
+
+
+def stretch_of(image: Image.Image) -> tuple[float, float]:
+    """What the width and height of a TIFF are multiplied by where its resolutions differ by a tenth or more: faxes have
+    204 dots an inch across and 98 down. (1.0, 1.0) of all other images."""
+    across, down = (float(value) for value in image.info.get("dpi", (0, 0)))
+    if image.format != "TIFF" or min(across, down) <= 0 or not 1.1 <= max(across, down) / min(across, down) <= 4:
+        return 1.0, 1.0
+    return max(down / across, 1.0), max(across / down, 1.0)
 
 
 def count_frames(path: Path) -> int:

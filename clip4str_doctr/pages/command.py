@@ -91,12 +91,8 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
         waiting = [job for job in jobs if not done[job]]
         _tell_skipped(args, [job for job in jobs if done[job]], len(jobs), origins)
     if origins is not None:
-        # Before anything is there, so that whoever stops us leaves nothing without its source.
-        outputs = [(job.output, job.source) for job in waiting if job.output is not None]
-        drawings = [(job.drawing, job.source) for job in waiting if job.drawing is not None]
         try:
-            origins.add((pair for pair in outputs if not pair[0].exists()), how=_how(args))
-            origins.add(pair for pair in drawings if not pair[0].exists())
+            origins.make()
         except OSError as error:
             raise PageCommandError(f"-o {args.out} cannot be written to: {error}") from error
     read = _read_all(args, waiting, load, origins) if waiting else 0
@@ -146,6 +142,7 @@ class _Run:
     bar: "tqdm[Any]"
     named: bool
     exports: list[dict[str, Any]] = field(default_factory=list)
+    undrawn: set[Path] = field(default_factory=set)  # sources of which a drawing could not be made
 
 
 def _read_all(
@@ -164,7 +161,7 @@ def _read_all(
     for job in jobs:
         try:
             counts.append(count_pages(job.source))
-        except (UnreadableImageError, OSError):
+        except (UnreadableImageError, *READ_ERRORS):
             counts.append(1)
     read = 0
     # No bar where stderr is no terminal.
@@ -189,10 +186,17 @@ def _read_all(
 
 def _read_file(job: Job, count: int, run: _Run) -> bool:
     """Read and write one file; whether all of its pages could be read. Raises what its only page does."""
+    # Whose drawings are missing only: somebody may have corrected the output by hand.
+    kept = run.origins is not None and not run.args.overwrite and job.written(run.origins)
     pages, unread = _pages_of(job, count, run)
-    if job.output is not None and run.origins is not None:
-        if unread:
-            # Before the output is there, or it would be taken for a whole one if we were stopped in between.
+    if kept and job.output is not None:
+        job.output.touch()  # it follows its drawings, which tells that they are whole
+    elif job.output is not None and run.origins is not None:
+        if complaint := None if run.args.overwrite else complaint_about(job.output, job.source, run.origins):
+            raise FileExistsError(complaint)
+        if unread or not job.output.exists():
+            # Before the output is there: if we are stopped in between, it must not be taken for a whole one, nor be
+            # without its source.
             run.origins.add([(job.output, job.source)], unread, _how(run.args))
         _write(job.source, pages, run.args, job.output)
         if not unread:
@@ -204,7 +208,7 @@ def _read_file(job: Job, count: int, run: _Run) -> bool:
         # Through the bar, which is drawn anew below the text.
         run.bar.write(title + _text(pages, run.args), file=sys.stdout, end="\n" if run.named else "")
         sys.stdout.flush()
-    return not unread
+    return not unread and job.source not in run.undrawn
 
 
 def _predictor(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> Any:
@@ -277,7 +281,10 @@ def _draw(job: Job, number: int, pixels: "npt.NDArray[np.uint8]", page: "Page", 
     drawing = job.drawing_of(number)
     # Of all pages but the first it shows only now whether there are any.
     if complaint := None if run.args.overwrite else complaint_about(drawing, job.source, run.origins):
-        raise FileExistsError(complaint)
+        # What was read is not lost for that.
+        run.bar.write(f"{job.source}, page {number + 1}, is not drawn: {complaint}", file=sys.stderr)
+        run.undrawn.add(job.source)
+        return
     run.origins.add([(drawing, job.source)])
     with written(drawing) as part:
         draw_page(pixels, page).save(part, format="png", optimize=True)

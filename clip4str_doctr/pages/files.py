@@ -72,7 +72,7 @@ def page_drawers(path: Path, *, dpi: float = 200) -> Iterator[Callable[[], npt.N
 def opened_pdf(path: Path) -> Iterator[pdfium.PdfDocument]:
     """A PDF with at least one page, closed afterwards. Raises UnreadablePdfError."""
     try:
-        pdf = pdfium.PdfDocument(path)
+        pdf = pdfium.PdfDocument(path.absolute())  # for it takes "~" at the head of a name for a home
     except pdfium.PdfiumError as error:
         raise UnreadablePdfError(f"not a readable PDF: {error}") from error
     try:

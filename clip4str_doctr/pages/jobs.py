@@ -36,19 +36,29 @@ class Job:
         """What the job writes, of several drawings the first."""
         return [path for path in (self.output, self.drawing) if path is not None]
 
-    def done(self, origins: Origins) -> bool:
-        """Whether the output is there, whole, and nothing it depends on is newer; it is written after the drawings."""
+    def written(self, origins: Origins) -> bool:
+        """Whether the output is there, whole, and no older than its source."""
         if self.output is None or not self.output.exists() or origins.lacks_pages(self.output):
             return False
-        if not all(origins.is_from(path, self.source) for path in self.targets):
+        return origins.is_from(self.output, self.source) and _no_newer(self.source, self.output)
+
+    def done(self, origins: Origins) -> bool:
+        """Whether the output is written and, if they are wanted, so are the drawings, which come before it."""
+        if self.output is None or not self.written(origins):
             return False
-        needed = [self.source] if self.drawing is None else [self.source, self.drawing]
-        return all(path.exists() and path.stat().st_mtime_ns <= self.output.stat().st_mtime_ns for path in needed)
+        if self.drawing is None:
+            return True
+        return origins.is_from(self.drawing, self.source) and _no_newer(self.drawing, self.output)
 
     def drawing_of(self, number: int) -> Path:
         """Where page `number`, from 0 on, is drawn."""
         assert self.drawing is not None
         return self.drawing if not number else self.drawing.with_name(_numbered(self.drawing.name, number + 1))
+
+
+def _no_newer(path: Path, than: Path) -> bool:
+    """False, too, where there is none."""
+    return path.exists() and path.stat().st_mtime_ns <= than.stat().st_mtime_ns
 
 
 def _numbered(name: str, number: int) -> str:

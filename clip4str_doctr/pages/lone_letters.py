@@ -43,7 +43,11 @@ def settle_cases(pixels: Pixels, lines: Sequence[Sequence[Any]]) -> None:
         for word in lone:
             height = _stroke_height(pixels, word)
             if 0 < height < _SMALL * capital:
-                word.value = "o" if word.value == "0" else word.value.lower()
+                # Of figures in the old style a zero is as low, so beside figures it may be one.
+                if word.value != "0":
+                    word.value = word.value.lower()
+                elif not any(symbol.isdigit() for other in others for symbol in other.value):
+                    word.value = "o"
             elif height > _CAPITAL * capital:
                 word.value = word.value.upper()
 

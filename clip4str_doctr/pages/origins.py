@@ -88,6 +88,12 @@ class Origins:
             # A line that was torn off is ended first. One write: another run may add lines at the same time.
             file.write(("\n" + lines).encode())
 
+    def make(self) -> None:
+        """The record's file, where there is none: whether the folder can be written to is better known before reading.
+        Raises OSError."""
+        with open(self.folder / RECORD, "ab"):
+            pass
+
     def _relative(self, source: Path) -> str:
         try:
             return Path(os.path.relpath(source.resolve(), self.folder.resolve())).as_posix()

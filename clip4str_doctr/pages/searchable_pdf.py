@@ -1,13 +1,14 @@
 """Searchable PDFs: pictures of pages, or the pages of a PDF, under a layer of invisible text.
 
 Written with PDFium, which docTR brings, the way Chrome makes scanned PDFs searchable: one invisible text object for
-each word, stretched to its box, in a font without outlines. That font is made for the occasion with fontTools: one
-empty glyph half an em wide for each symbol that occurs. PDFium derives its table from glyphs to Unicode (ToUnicode).
+each word, stretched to its box, in a font without ink. That font is made for the occasion with fontTools: one glyph
+half an em wide for each symbol that occurs. PDFium derives its table from glyphs to Unicode (ToUnicode).
 """
 
 import ctypes
 import io
 import itertools
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from doctr.io.elements import Page
 from PIL import Image
 
 from clip4str_doctr.atomic import written
-from clip4str_doctr.images import open_image
+from clip4str_doctr.images import open_image, stretch_of
 from clip4str_doctr.pages.files import POINTS_PER_INCH, is_pdf, opened_pdf
 from clip4str_doctr.pages.reading import turn_of, words_of
 
@@ -38,6 +39,8 @@ _LEAST_GAP = 0.2
 _MOST_TRIMMED = 0.2
 
 _A4 = 210 / 25.4 * POINTS_PER_INCH, 297 / 25.4 * POINTS_PER_INCH
+# PDFium keeps what it is given until it saves, pixels of pictures as they are: of a book, so many pages at a time.
+_PAGES_AT_ONCE = 16
 # Cameras and screenshots declare 72 or 96, which is no size of anything.
 _LEAST_TRUSTED_DPI = 100
 
@@ -74,8 +77,23 @@ def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Pa
                 target.close()
             pdf.save(destination)
         return
+    if len(pages) <= _PAGES_AT_ONCE:
+        _save_pictures(source, range(len(pages)), pages, font_file, destination)
+        return
+    with tempfile.TemporaryDirectory() as folder, closing(pdfium.PdfDocument.new()) as whole:
+        for start in range(0, len(pages), _PAGES_AT_ONCE):
+            frames = range(start, min(start + _PAGES_AT_ONCE, len(pages)))
+            part = Path(folder) / f"{start}.pdf"
+            _save_pictures(source, frames, pages, font_file, part)
+            with closing(pdfium.PdfDocument(part)) as some:
+                whole.import_pages(some)
+        whole.save(destination)
+
+
+def _save_pictures(source: Path, frames: range, pages: Sequence[Page], font_file: bytes, destination: Path) -> None:
     with closing(pdfium.PdfDocument.new()) as pdf, _loaded_font(pdf, font_file) as font:
-        for frame, page in enumerate(pages):
+        for number, frame in enumerate(frames):
+            page = pages[frame]
             if page.dimensions == (0, 0):
                 pdf.new_page(*_A4).close()
                 continue
@@ -84,7 +102,7 @@ def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Pa
             target = pdf.new_page(*size)
             _add_picture(pdf, target, source, frame, size)
             target.close()
-            target = _turned(pdf, frame, page)
+            target = _turned(pdf, number, page)
             _add_layer(pdf, target, font, page)
             target.close()
         pdf.save(destination)
@@ -107,16 +125,17 @@ def page_size(source: Path, dimensions: tuple[int, int]) -> tuple[float, float]:
     By the resolution that the file declares if it is 100 dpi or more; else its long side becomes that of A4.
     """
     with Image.open(source) as image:
-        declared = image.info.get("dpi", (0, 0))
+        declared = [float(value) for value in image.info.get("dpi", (0, 0))]
+        fax = stretch_of(image) != (1.0, 1.0)
     height, width = dimensions
-    # Unequal resolutions are those of fax machines; an image that is turned has them exchanged, as rare as it is.
-    dpi = min(float(value) for value in declared)
+    # A fax was stretched to its finer resolution when it was opened. Of others that are unequal either may be meant.
+    dpi = max(declared) if fax else min(declared)
     scale = POINTS_PER_INCH / dpi if dpi >= _LEAST_TRUSTED_DPI else _A4[1] / max(dimensions)
     return width * scale, height * scale
 
 
 def glyphless_font(symbols: Iterable[str]) -> bytes:
-    """A TrueType file with an empty glyph for each symbol, all half an em wide. Raises MissingFontToolsError."""
+    """A TrueType file with a glyph without ink for each symbol, half an em wide. Raises MissingFontToolsError."""
     try:
         from fontTools.fontBuilder import FontBuilder  # type: ignore[import-untyped]
         from fontTools.pens.ttGlyphPen import TTGlyphPen  # type: ignore[import-untyped]
@@ -126,13 +145,18 @@ def glyphless_font(symbols: Iterable[str]) -> bytes:
         ) from error
     names = {ord(symbol): f"u{ord(symbol):05X}" for symbol in sorted(symbols)}
     glyphs = [".notdef", *names.values()]
-    ascent, descent = round(_ASCENT * _UNITS_PER_EM), round(_DESCENT * _UNITS_PER_EM)
+    ascent, descent, advance = (round(share * _UNITS_PER_EM) for share in (_ASCENT, _DESCENT, _ADVANCE))
     builder = FontBuilder(_UNITS_PER_EM, isTTF=True)
     builder.setupGlyphOrder(glyphs)
     builder.setupCharacterMap(names)
-    empty = TTGlyphPen(None).glyph()
-    builder.setupGlyf(dict.fromkeys(glyphs, empty))
-    builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (round(_ADVANCE * _UNITS_PER_EM), 0)))
+    # A line there and back: no area, but a height, without which PDFium overlooks words on pages that are turned, and
+    # viewers that go by glyphs select nothing.
+    pen = TTGlyphPen(None)
+    for number, point in enumerate(((0, -descent), (advance, ascent), (advance // 2, (ascent - descent) // 2))):
+        (pen.lineTo if number else pen.moveTo)(point)
+    pen.closePath()
+    builder.setupGlyf(dict.fromkeys(glyphs, pen.glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (advance, 0)))
     builder.setupHorizontalHeader(ascent=ascent, descent=-descent)
     builder.setupNameTable({"familyName": "Glyphless", "styleName": "Regular", "psName": "Glyphless"})
     builder.setupOS2(sTypoAscender=ascent, sTypoDescender=-descent, usWinAscent=ascent, usWinDescent=descent)
@@ -174,8 +198,10 @@ def _add_picture(
 def _is_plain_jpeg(source: Path) -> bool:
     """Whether a PDF shows the file's data as we opened them: no EXIF orientation, no inverted CMYK."""
     with Image.open(source) as image:
-        upright = image.getexif().get(0x0112, 1) == 1
-        return image.format == "JPEG" and image.mode in {"L", "RGB"} and upright
+        # MPO: a JPEG with previews behind it, as telephones write them. In other formats damaged EXIF is an error.
+        if image.format not in {"JPEG", "MPO"} or image.mode not in {"L", "RGB"}:
+            return False
+        return bool(image.getexif().get(0x0112, 1) == 1)
 
 
 def _add_layer(pdf: pdfium.PdfDocument, target: pdfium.PdfPage, font: Any, page: Page) -> None:

@@ -31,13 +31,22 @@ def drawn(texts: list[str], *, dark: bool = False, margin: int = 4) -> tuple[npt
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize(
     ("drawn_as", "read_as"),
-    [("x", "X"), ("x", "x"), ("X", "x"), ("X", "X"), ("o", "0"), ("o", "O"), ("0", "0"), ("O", "o"), ("v", "V")],
+    [("x", "X"), ("x", "x"), ("X", "x"), ("X", "X"), ("o", "O"), ("0", "0"), ("O", "o"), ("v", "V")],
 )
 def test_beside_digits(drawn_as: str, read_as: str, dark: bool) -> None:
     pixels, words = drawn(["2", drawn_as, "40.000"], dark=dark)
     words[1].value = read_as
     settle_cases(pixels, [words])
     assert [word.value for word in words] == ["2", drawn_as, "40.000"]
+
+
+def test_a_low_zero_is_a_letter_only_where_there_are_no_figures() -> None:
+    """In fonts whose figures are as low as letters, "0" is drawn like "o"."""
+    for texts, settled in ((["Con", "o", "2019"], "0"), (["Con", "o", "day"], "o")):
+        pixels, words = drawn(texts)
+        words[1].value = "0"
+        settle_cases(pixels, [words])
+        assert words[1].value == settled
 
 
 def test_polygons_and_words_beside() -> None:

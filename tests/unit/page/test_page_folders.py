@@ -41,7 +41,7 @@ def test_outputs_of_other_options_are_kept_and_told(page: Page, folder: Path, tm
     capsys.readouterr()
     assert page(folder, "-o", out, "--layout", "rows") == 0
     assert capsys.readouterr().err == (
-        f"2 of 4 files skipped, their outputs in {out} are newer, but 2 were read with other options "
+        f"2 of 4 files skipped, their outputs in {out} are newer, but 1 were read with other options "
         "(as --detector rapidocr --layout blocks --dpi 200.0); --overwrite reads them\n"
     )
     assert (out / "trang 10.txt").read_text(encoding="utf-8") == "corrected by hand"
@@ -87,6 +87,53 @@ def test_nothing_is_written_over_the_output_of_another_file(
     assert "1 of 1 files skipped" in capsys.readouterr().err
 
 
+def test_a_missing_drawing_is_made_and_the_text_stays(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    out, source = tmp_path / "out", folder / "trang 1.png"
+    assert page(source, "-o", out) == 0
+    (out / "trang 1.txt").write_text("corrected by hand", encoding="utf-8")
+    for _ in range(2):
+        assert page(source, "-o", out, "--draw") == 0
+        assert (out / "trang 1.boxes.png").exists()
+        assert (out / "trang 1.txt").read_text(encoding="utf-8") == "corrected by hand"
+        capsys.readouterr()
+        assert page(source, "-o", out, "--draw") == 0
+        assert "1 of 1 files skipped" in capsys.readouterr().err
+        (out / "trang 1.boxes.png").unlink()
+    # But of a source that has changed since it is no text any more.
+    newer = (out / "trang 1.txt").stat().st_mtime_ns + 5
+    os.utime(source, ns=(newer, newer))
+    assert page(source, "-o", out, "--draw") == 0
+    assert "corrected" not in (out / "trang 1.txt").read_text(encoding="utf-8")
+
+
+def test_a_stopped_run_claims_no_names(page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """What somebody puts there before the next run is his own."""
+    out = tmp_path / "out"
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("clip4str_doctr.pages.command._write", stop)
+        assert page(folder, "-o", out) == 130
+    assert outputs(out) == []
+    (out / "trang 10.txt").write_text("mine", encoding="utf-8")
+    assert page(folder, "-o", out) == 2
+    assert "trang 10.txt is there already, not written by this command" in capsys.readouterr().err
+    # And so is what he puts there while they are read.
+    (out / "trang 10.txt").unlink()
+    whole = Origins.make
+
+    def meanwhile(origins: Origins) -> None:
+        whole(origins)
+        (out / "trang 10.txt").write_text("mine", encoding="utf-8")
+
+    monkeypatch.setattr(Origins, "make", meanwhile)
+    assert page(folder, "-o", out) == 1
+    assert "trang 10.png: " in (err := capsys.readouterr().err) and "is there already, not written by" in err
+    assert (out / "trang 10.txt").read_text(encoding="utf-8") == "mine" and len(outputs(out)) == 4
+
+
 def test_files_of_others_in_the_folder_are_left_alone(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -124,7 +171,10 @@ def test_drawings_of_later_pages_are_not_written_over_others(
     out = tmp_path / "out"
     (folder / "trang 1.png").rename(folder / "quét.p2.png")
     assert page(folder, "-o", out, "--draw") == 1
-    assert "quét.p2.boxes.png is there already, made from ../hồ sơ/quét.p" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "is not drawn: " in err and "quét.p2.boxes.png is there already, made from ../hồ sơ/quét.p" in err
+    # What was read of it is there all the same.
+    assert "quét.txt" in outputs(out) and "quét.p2.txt" in outputs(out)
 
 
 def test_a_stopped_run_goes_on(page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

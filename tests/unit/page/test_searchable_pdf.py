@@ -1,5 +1,6 @@
 """Searchable PDFs: the words come back in order, in NFC, with spaces, where they stand; pictures are not touched."""
 
+import ctypes
 import re
 import shutil
 import subprocess
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pypdfium2 as pdfium
+import pypdfium2.raw as pdfium_c
 import pytest
 from fake_pages import built_page, drawn_page, places
 from PIL import Image
 
 from clip4str_doctr.pages.files import count_pages, open_pages
+from clip4str_doctr.pages.reading import unread_page
 from clip4str_doctr.pages.searchable_pdf import MissingFontToolsError, glyphless_font, page_size, searchable_pdf
 
 HW = (600, 800)
@@ -64,6 +67,32 @@ def test_poppler_sees_words_and_lines(picture: Path, tmp_path: Path, options: An
     assert lines == LINES
 
 
+def assert_pdfium_finds_words(path: Path) -> None:
+    """Where they are seen, and as high: what browsers and their extensions select."""
+    with pdfium.PdfDocument(path) as pdf:
+        page = pdf[0]
+        text, size = page.get_textpage(), page.get_size()
+        assert sorted(str(text.get_text_range()).split()) == sorted(WORDS)
+        for word, box in PLACED:
+            searcher = text.search(word, match_case=True)
+            index, count = searcher.get_next()
+            assert text.count_rects(index, count) == 1
+            rect = np.array(text.get_rect(0)).reshape(2, 2)
+            # On the page as it is shown: PDFium tells where its content lies.
+            corners = [pdfium_shown(page, x, y, size) for x, y in rect]
+            shown = [*np.min(corners, axis=0), *np.max(corners, axis=0)]
+            np.testing.assert_allclose(shown, np.array(box) * 72 / 150, atol=0.6)
+
+
+def pdfium_shown(page: Any, x: float, y: float, size: tuple[float, float]) -> tuple[float, float]:
+    """A point of the page's content -> from the top left of the page as it is shown, in points."""
+    fine = 100
+    at_x, at_y = ctypes.c_int(), ctypes.c_int()
+    sides = (round(side * fine) for side in size)
+    pdfium_c.FPDF_PageToDevice(page, 0, 0, *sides, 0, x, y, at_x, at_y)
+    return at_x.value / fine, at_y.value / fine
+
+
 def boxes_in(path: Path) -> list[tuple[str, list[float]]]:
     pattern = r'<word xMin="(.*?)" yMin="(.*?)" xMax="(.*?)" yMax="(.*?)">(.*?)</word>'
     return [(text, [float(v) for v in box]) for *box, text in re.findall(pattern, poppler(path, "-bbox"))]
@@ -101,6 +130,10 @@ def test_pages_of_a_pdf_keep_their_size_and_turn(tmp_path: Path, turn: int) -> N
     (pixels,) = open_pages(tmp_path / "scan.pdf", dpi=150)
     assert pixels.shape[:2] == HW
     searchable_pdf(tmp_path / "scan.pdf", [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    assert_pdfium_finds_words(tmp_path / "a.pdf")
+    # Its own words are seen there, so none is added again.
+    searchable_pdf(tmp_path / "a.pdf", [built_page(PLACED, HW)], tmp_path / "again.pdf")
+    assert_pdfium_finds_words(tmp_path / "again.pdf")
     with pdfium.PdfDocument(tmp_path / "a.pdf") as pdf:
         assert pdf[0].get_size() == pytest.approx(size, abs=0.01)
         assert size == pytest.approx((384, 288), abs=0.01)
@@ -124,6 +157,7 @@ def test_pages_that_were_turned_to_be_read_are_shown_upright(
     (pixels,) = open_pages(tmp_path / "a.pdf", dpi=150)
     assert pixels.shape == (*HW, 3)
     assert np.abs(pixels.astype(int) - np.asarray(upright)).mean() < 1
+    assert_pdfium_finds_words(tmp_path / "a.pdf")
     found = dict(boxes_in(tmp_path / "a.pdf"))
     assert sorted(found) == sorted(WORDS)
     for word, box in PLACED:
@@ -164,6 +198,61 @@ def test_jpeg_data_is_not_touched(tmp_path: Path) -> None:
     searchable_pdf(tmp_path / "a.jpg", [built_page(PLACED, HW)], tmp_path / "a.pdf")
     assert (tmp_path / "a.jpg").read_bytes() in (tmp_path / "a.pdf").read_bytes()
     assert text_of(tmp_path / "a.pdf").split() == WORDS
+
+
+def test_photographs_of_telephones(tmp_path: Path) -> None:
+    """Several pictures in one file, of which the first is the page; their data are not touched either."""
+    page = drawn_page(PLACED, HW)
+    page.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[page.resize((80, 60))])
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.format == "MPO"
+    searchable_pdf(tmp_path / "a.jpg", [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    assert (tmp_path / "a.jpg").read_bytes()[:2000] in (tmp_path / "a.pdf").read_bytes()
+    (pixels,) = open_pages(tmp_path / "a.pdf", dpi=72)
+    assert pixels.shape[1] > pixels.shape[0] and text_of(tmp_path / "a.pdf").split() == WORDS
+
+
+def test_a_picture_with_damaged_exif(tmp_path: Path) -> None:
+    drawn_page(PLACED, HW).save(tmp_path / "a.png", exif=b"Exif\0\0no TIFF at all", dpi=(150, 150))
+    searchable_pdf(tmp_path / "a.png", [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    assert text_of(tmp_path / "a.pdf").split() == WORDS
+
+
+def test_a_name_that_begins_as_a_home_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn_page(PLACED, HW).save("~bao cao.pdf", resolution=150)
+    assert count_pages(Path("~bao cao.pdf")) == 1
+
+
+def test_a_book_is_written_some_pages_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clip4str_doctr.pages.searchable_pdf._PAGES_AT_ONCE", 2)
+    words = ["một", "hai", "ba", "bốn", "năm"]
+    parts = [places([[word]]) for word in words]
+    first, *others = [drawn_page(part, HW).convert("L") for part in parts]
+    first.save(tmp_path / "book.tif", save_all=True, append_images=others, dpi=(200, 200))
+    pages = [built_page(part, HW) for part in parts]
+    pages[2] = unread_page(2)
+    searchable_pdf(tmp_path / "book.tif", pages, tmp_path / "a.pdf")
+    assert [text_of(tmp_path / "a.pdf", number).split() for number in range(5)] == [
+        [] if number == 2 else [word] for number, word in enumerate(words)
+    ]
+    for number, pixels in enumerate(open_pages(tmp_path / "a.pdf", dpi=200)):
+        if number != 2:
+            expected = np.asarray(drawn_page(parts[number], HW).convert("L"))
+            assert pixels.shape[:2] == HW and np.abs(pixels[..., 0].astype(int) - expected).mean() < 1
+
+
+def test_a_fax_has_square_pixels(tmp_path: Path) -> None:
+    """204 dots an inch across and 98 down: half of the rows."""
+    Image.new("L", (1728, 1145), 255).save(tmp_path / "fax.tif", dpi=(204, 98))
+    (pixels,) = open_pages(tmp_path / "fax.tif")
+    assert pixels.shape == (2383, 1728, 3)
+    searchable_pdf(tmp_path / "fax.tif", [built_page([], pixels.shape[:2])], tmp_path / "a.pdf")
+    with pdfium.PdfDocument(tmp_path / "a.pdf") as pdf:
+        assert pdf[0].get_size() == pytest.approx((8.47 * 72, 11.68 * 72), abs=1)
+    # Of a picture that says so of its pixels, but is no fax, they are left as they are.
+    Image.new("L", (60, 40), 255).save(tmp_path / "a.png", dpi=(200, 100))
+    assert next(open_pages(tmp_path / "a.png")).shape == (40, 60, 3)
 
 
 def test_turned_photographs_stand_upright(tmp_path: Path) -> None:
