@@ -96,14 +96,15 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return dict(_read(path))
 
 
-def read_run_state(path: Path, parts: Sequence[str]) -> dict[str, Any]:
+def read_run_state(path: Path, parts: Sequence[str], *, mapped: bool = False) -> dict[str, Any]:
     """What one of our training runs saved: tensors and plain containers, which must hold `parts`.
 
+    mapped: tensors stay in the file, which must not be written over meanwhile; an optimiser's may be gigabytes.
     Raises WeightsError for a file that is anything else, or damaged.
     """
     wanted = f"expected the checkpoint.pt of a training run, which holds {', '.join(parts)}"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(f"{path} cannot be read ({_reason(error)}); {wanted}") from error
     if not isinstance(state, dict) or any(part not in state for part in parts):

@@ -299,7 +299,7 @@ def _train(args: argparse.Namespace) -> int:
     from clip4str_doctr.training.loop import train, watched_styles  # isort: split
     from clip4str_doctr.batches import is_out_of_memory, reason_of
     from clip4str_doctr.training.datasets import DatasetError
-    from clip4str_doctr.training.recipe import RecipeError, load_recipe
+    from clip4str_doctr.training.recipe import RecipeError, load_recipe, speaks_of_words
     from clip4str_doctr.training.start import model_config
     from clip4str_doctr.training.synth.fonts import MissingFontsError, fonts_installed
     from clip4str_doctr.weight_card import WeightsError
@@ -311,6 +311,9 @@ def _train(args: argparse.Namespace) -> int:
         model_config(recipe.model)
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if not recipe.words.train and (args.strict_labels or speaks_of_words(path)):
+        what = "--strict-labels is" if args.strict_labels else f"{path.name} is a recipe"
+        raise CommandError(f"{what} for words of your own; say where they lie with --data DIR")
     if watched_styles(recipe) and not fonts_installed():
         raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
     logging.getLogger().setLevel(logging.INFO)
@@ -324,8 +327,8 @@ def _train(args: argparse.Namespace) -> int:
         if not is_out_of_memory(error):
             raise
         raise CommandError(
-            f"there is no memory for a step: {reason_of(error)}. Set run.accumulate to twice what it is, "
-            "or run.recompute to true"
+            f"there is no memory for a step: {reason_of(error)}. Set run.recompute to true, or run.accumulate to twice "
+            "what it is, which takes a new --out folder (--init OUT/checkpoint.pt goes on from this one's)"
         ) from error
     if not complete:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from clip4str_doctr.lookup import CHECKPOINT_URL
+from clip4str_doctr.lookup import terms_of_published
 from clip4str_doctr.modeling.text_tower import MClipTextTower
 from clip4str_doctr.published import read_published
 from clip4str_doctr.tensor_file import stored_bytes
@@ -42,11 +42,7 @@ def convert_checkpoint(
     assert isinstance(model.text_tower, MClipTextTower)
     model.text_tower.tokenizer = published.tokenizer
     tensors = published.tensors(own_tensors(model))
-    card = WeightCard(
-        arch=published.config.arch,
-        source=f"{source.name}, converted; published at {CHECKPOINT_URL}",
-        licence="not stated by the publisher of the weights",
-    )
+    card = WeightCard(published.config.arch, *terms_of_published(source))
     bar = tqdm(total=stored_bytes(tensors, dtype), unit="B", unit_scale=True, desc="convert", disable=not progress)
     with bar:
         return write_folder(folder, model, tensors, card, dtype=dtype, overwrite=overwrite, advance=bar.update)

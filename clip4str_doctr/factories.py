@@ -106,7 +106,13 @@ def change_vocab(model: CLIP4STR, vocab: str) -> None:
             "random until trained, all else is kept",
             *(len(unknown), len(vocab), "".join(unknown)),
         )
-    known = [(index, old.encode(symbol)[0]) for index, symbol in enumerate(vocab) if symbol in old.symbols]
+    # Of a symbol that stands twice, as the published alphabet's apostrophe does, one row is trained: that which labels
+    # are encoded by. The other must not become as likely.
+    known = [
+        (index, old.encode(symbol)[0] if new.encode(symbol)[0] == index else old.symbols.index(symbol))
+        for index, symbol in enumerate(vocab)
+        if symbol in old.symbols
+    ]
     kept = [*known, (new.eos, old.eos), (new.bos, old.bos), (new.pad, old.pad)]
     for decoder in (model.visual_decoder, model.cross_decoder):
         assert isinstance(decoder, Decoder)

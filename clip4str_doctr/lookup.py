@@ -8,7 +8,15 @@ from pathlib import Path
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.weight_card import CONFIG_FILE, TENSOR_FILE, WeightsError, WeightsNotFoundError, read_json
 
-__all__ = ["CHECKPOINT_URL", "HOME_VARIABLE", "embedded_folder", "find_all", "find_weights", "search_folders"]
+__all__ = [
+    "CHECKPOINT_URL",
+    "HOME_VARIABLE",
+    "embedded_folder",
+    "find_all",
+    "find_weights",
+    "search_folders",
+    "terms_of_published",
+]
 
 HOME_VARIABLE = "CLIP4STR_DOCTR_HOME"
 _PUBLISHED_ARCH = "clip4str_vn"
@@ -139,3 +147,8 @@ def find_all() -> dict[str, list[tuple[Path, str]]]:
             listing[arch].append((path, ("found" if used else "used") if there else "not there"))
             used = used or there
     return listing
+
+
+def terms_of_published(checkpoint: Path) -> tuple[str, str]:
+    """What a weight card says of a published checkpoint: source, licence."""
+    return f"{checkpoint.name}, published at {CHECKPOINT_URL}", "not stated by the publisher of the weights"

@@ -71,7 +71,7 @@ def is_mixed(index: int, total_samples: int, recipe: DataRecipe) -> bool:
 
 
 class Pools(Dataset[list[Batch]]):
-    """Pool p holds samples p * size .. (p + 1) * size - 1 as batches, in shuffled order.
+    """Pool p holds samples p * size .. (p + 1) * size - 1 as batches, in shuffled order; the last what is left of them.
 
     Decoder passes are as long as a batch's longest label, so words of like length belong together, but for the first
     `mixed_fraction` of all samples, from which the image tower's batch norms learn. A pool depends on its number only,
@@ -100,10 +100,14 @@ class Pools(Dataset[list[Batch]]):
     def __getitem__(self, pool: int) -> list[Batch]:
         batch_size, batches = self.recipe.batch_size, self.recipe.pool_batches
         first = pool * batch_size * batches
-        samples = [self._render(index) for index in range(first, first + batch_size * batches)]
+        # A whole pool at the end would have samples of beyond in the batches of the run's last steps, and some of its
+        # own in batches that no step takes. Behind the end lies one batch, which workers render ahead for nothing.
+        end = -(-self.total_samples // batch_size) * batch_size
+        last = max(min(first + batch_size * batches, end), first + batch_size)
+        samples = [self._render(index) for index in range(first, last)]
         if not is_mixed(first, self.total_samples, self.recipe):
             samples.sort(key=lambda sample: len(sample[1]))
-        starts = [one * batch_size for one in range(batches)]
+        starts = list(range(0, len(samples), batch_size))
         random.Random(f"pool {self.recipe.seed} {pool}").shuffle(starts)
         return [_collate(samples[start : start + batch_size]) for start in starts]
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
+from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.config import model_config_from_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
 from clip4str_doctr.training.provenance import both_licences, data_of, licence_of, samples_of, source_of
 from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
 from clip4str_doctr.training.start import CHECKPOINT_PARTS
-from clip4str_doctr.training.validate import suite_scores, watched_certainty, watched_temperature
+from clip4str_doctr.training.validate import STYLES, suite_scores, watched_certainty, watched_temperature
 from clip4str_doctr.weight_card import TENSOR_FILE, WeightCard, read_card
 from clip4str_doctr.weights import load_model, save_model
 
@@ -45,7 +46,7 @@ def export(
     Raises ValueError for a share outside 0..1 and for weights of other dimensions or another alphabet, WeightsError for
     a file that is no run's checkpoint.
     """
-    state = read_run_state(Path(checkpoint), CHECKPOINT_PARTS)
+    state = read_run_state(Path(checkpoint), CHECKPOINT_PARTS, mapped=True)
     config, recipe = model_config_from_dict(state["config"]), recipe_from_dict(state["recipe"])
     origin: dict[str, Any] = state.get("origin") or {}
     licence, data = licence_of(state), data_of(state)
@@ -61,7 +62,11 @@ def export(
     metrics: dict[str, Any] = {}
     # They are of the run's own weights, which blended ones are not.
     if state["scores"] and blend is None:
-        metrics["watched"] = {**state["scores"], "words": recipe.data.val_words, "seed": recipe.data.val_seed}
+        metrics["watched"] = dict(state["scores"])
+        if state["scores"].keys() & STYLES:
+            metrics["watched"] |= {"words": recipe.data.val_words, "seed": recipe.data.val_seed}
+        if (scored := state.get("scored_step", state["step"])) != state["step"]:
+            metrics["watched"]["at_samples"] = scored * recipe.data.batch_size  # of weights on the way to these
     own: dict[str, Any] | None = state.get("own_words")
     if own and metrics:
         metrics["watched"]["own_words"] = own["val"]
@@ -87,9 +92,11 @@ def export(
 def _measured(folder: str | Path, card: WeightCard, recipe: Recipe, words: int) -> WeightCard:
     """Measure the weights as they ship, after rounding to float16, and write them again with what was found."""
     shipped = load_model(folder)
-    shipped.postprocessor.temperature = watched_temperature(shipped, recipe.data)
-    # Above 1 is what is found where drafts are lost at a certainty that rounds to 1: none can be asked to be surer.
-    shipped.certain_from = min(watched_certainty(shipped, recipe.data, 4 * words) or shipped.certain_from, 1.0)
+    # Rendered words tell nothing of a model that was not trained on them, or cannot write them.
+    if (not recipe.words.train or recipe.words.share < 1.0) and set(VIETNAMESE_SYMBOLS) <= set(shipped.vocab):
+        shipped.postprocessor.temperature = watched_temperature(shipped, recipe.data)
+        # Above 1 is what is found where drafts are lost at a certainty that rounds to 1: none can be asked to be surer.
+        shipped.certain_from = min(watched_certainty(shipped, recipe.data, 4 * words) or shipped.certain_from, 1.0)
     measured = replace(card, metrics={**card.metrics, "suites": suite_scores(shipped, words)})
     return save_model(shipped, folder, measured, dtype=torch.float16)
 

@@ -5,13 +5,11 @@
 
 import logging
 import os
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 # Read when torch starts. Waiting OpenMP threads spin briefly, then sleep: spinning on takes the rendering worker's
@@ -49,7 +47,7 @@ from clip4str_doctr.training.optim import (
 from clip4str_doctr.training.precision import autocast_dtype
 from clip4str_doctr.training.pupils import find_pupil
 from clip4str_doctr.training.recipe import FREE_KEYS, FreezeRecipe, OtherRecipeError, Recipe, recipe_from_dict
-from clip4str_doctr.training.run_lock import only_run
+from clip4str_doctr.training.run_lock import only_run, stop_requests
 from clip4str_doctr.training.run_log import RunLog
 from clip4str_doctr.training.start import Start, check_alphabet, find_start, fitting_head
 from clip4str_doctr.training.validate import STYLES
@@ -86,16 +84,22 @@ def train(
     """
     out = Path(out)
     state: dict[str, Any] | None = None
-    if (out / CHECKPOINT).exists():
-        state = read_run_state(out / CHECKPOINT, _RUN_PARTS)
-    # Going on needs only what the checkpoint holds, even if what it once started from has gone.
-    start = find_start(recipe.model, tokenizer) if state is None else Start(model_config_from_dict(state["config"]))
-    rendering = factory is default_samples and bool(watched_styles(recipe))
-    if rendering:
-        check_alphabet(start.config)
-    own = own_words(recipe.words, start.config, strict_labels)
-    out.mkdir(parents=True, exist_ok=True)
-    with only_run(out):
+    with ExitStack() as held:
+        if (out / CHECKPOINT).exists():
+            # Held before it is read: another process may be about to save what comes after it.
+            held.enter_context(only_run(out))
+            state = read_run_state(out / CHECKPOINT, _RUN_PARTS)
+        # Going on needs only what the checkpoint holds, even if what it once started from has gone.
+        start = find_start(recipe.model, tokenizer) if state is None else Start(model_config_from_dict(state["config"]))
+        rendering = factory is default_samples and bool(watched_styles(recipe))
+        if rendering:
+            check_alphabet(start.config)
+        own = own_words(recipe.words, start.config, strict_labels)
+        if state is None:
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(only_run(out))
+            if (out / CHECKPOINT).exists():
+                raise OtherRecipeError(f"another run has begun in {out} meanwhile; the same command goes on from there")
         torch.set_num_threads(recipe.run.threads)
         run = TrainingRun(recipe, start, own, precision=None if state is None else state.get("precision"))
         if state is not None:
@@ -114,7 +118,7 @@ def train(
             write_left_out(own.left_out, out)
             tell_how_often(own, recipe)
             factory = OwnWordsFactory(own, recipe.words, factory, image_size)
-        with _stop_requests() as stop:
+        with stop_requests() as stop:
             _advance(run, out, factory, stop)
         if run.progress < 1.0:
             return False
@@ -171,6 +175,9 @@ class TrainingRun:
         self.frozen = [] if recipe.freeze == FreezeRecipe() else freeze(self.model, recipe.freeze)
         if recipe.run.recompute:
             recompute_layers(self.model)
+        if max(recipe.loss.ctc_weight, recipe.loss.ctc_weight_end) > 0:
+            tower = self.model.feat_extractor
+            CTCHead.check_grid(getattr(tower, "tower", tower), recipe.loss.ctc_rows)
         self.ctc_head = CTCHead(
             self.config.decoder.width,
             len(self.config.symbols),
@@ -192,6 +199,7 @@ class TrainingRun:
         self.fonts: str | None = None  # `fonts_digest` of what its words are rendered with
         self.active_seconds = 0.0
         self.scores: dict[str, dict[str, float]] = {}  # of the last validation, by style
+        self.scored_step = 0  # when that was
         self.model.train()
         for part in self.frozen:
             part.eval()
@@ -281,7 +289,9 @@ class TrainingRun:
         self.skipped += 1
         logger.warning("step %d skipped: its gradient is not finite", self.step)
         if self.skipped >= MAX_SKIPPED:
-            raise FloatingPointError(f"{self.skipped} gradients in a row were not finite; lower optim.learning_rate")
+            raise FloatingPointError(
+                f"{self.skipped} gradients in a row were not finite; lower optim.learning_rate, in a new folder"
+            )
 
     def averaged_model(self) -> Any:
         """A float32 copy with the averaged weights, in eval mode."""
@@ -300,6 +310,7 @@ class TrainingRun:
             "precision": self.precision,
             "fonts": self.fonts,
             "scores": self.scores,
+            "scored_step": self.scored_step,
             "model": self.model.state_dict(),
             "ctc_head": self.ctc_head.state_dict(),
             "average": self.average.state_dict(),
@@ -308,7 +319,10 @@ class TrainingRun:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises OtherRecipeError if the checkpoint was written by another recipe; FREE_KEYS may differ."""
-        theirs, ours = recipe_from_dict(state["recipe"]).to_dict(), self.recipe.to_dict()
+        try:
+            theirs, ours = recipe_from_dict(state["recipe"]).to_dict(), self.recipe.to_dict()
+        except ValueError as error:
+            raise OtherRecipeError(f"the checkpoint is another version's ({error}); use a new output folder") from error
         differing = [f"{part}.{key}" for part in ours for key in ours[part] if ours[part][key] != theirs[part][key]]
         if fixed := [key for key in differing if key not in FREE_KEYS]:
             raise OtherRecipeError(f"the checkpoint has another {', '.join(fixed)}; use a new output folder")
@@ -328,6 +342,7 @@ class TrainingRun:
         self.fonts = state.get("fonts")
         self.origin = state.get("origin")  # checkpoints of before there were other starts than random ones lack it
         self.step, self.active_seconds, self.scores = state["step"], state["active_seconds"], state["scores"]
+        self.scored_step = state.get("scored_step", self.step)
 
 
 def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[int]) -> None:
@@ -380,19 +395,3 @@ def save_checkpoint(run: TrainingRun, path: Path) -> None:
         # On a full disk torch fails once more while it closes the archive, and tells that.
         raise OSError(f"{path} cannot be written ({error}); the one before is as it was") from error
     logger.info("saved %s at step %d", path, run.step)
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """A list that is empty until SIGINT or SIGTERM comes; the run then ends after the present step."""
-    received: list[int] = []
-
-    def request(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

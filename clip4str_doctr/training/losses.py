@@ -21,7 +21,7 @@ from clip4str_doctr.decoding import join_memory
 from clip4str_doctr.eager import eager
 from clip4str_doctr.fast_decoding import Branch, Memory
 from clip4str_doctr.training.permutations import draw_permutations, order_count, permuted_targets, query_masks
-from clip4str_doctr.training.recipe import LossRecipe
+from clip4str_doctr.training.recipe import LossRecipe, RecipeError
 
 if TYPE_CHECKING:
     from clip4str_doctr.modeling.clip4str import CLIP4STR
@@ -46,6 +46,17 @@ class CTCHead(nn.Module):
     The tokens of a column (`rows` of them, row-major grid) are joined and mapped to `steps` time steps of
     `num_symbols` + 1 logits, the last one the blank.
     """
+
+    @staticmethod
+    def check_grid(tower: nn.Module, rows: int) -> None:
+        """Raises RecipeError for an image tower whose tokens form no grid of that many rows."""
+        grid = getattr(tower, "grid", None)
+        if grid is None or grid[0] != rows:
+            found = "form none" if grid is None else f"form one of {grid[0]} x {grid[1]}"
+            raise RecipeError(
+                f"the CTC head reads a grid of loss.ctc_rows = {rows} rows, and this image tower's tokens {found}; set "
+                "loss.ctc_rows to its rows, or loss.ctc_weight and loss.ctc_weight_end to 0"
+            )
 
     def __init__(self, width: int, num_symbols: int, *, rows: int, steps: int) -> None:
         super().__init__()

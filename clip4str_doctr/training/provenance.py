@@ -7,6 +7,9 @@ from typing import Any
 __all__ = ["both_licences", "data_of", "licence_of", "samples_of", "source_of"]
 
 
+_UNSTATED = "not stated"
+
+
 def samples_of(state: Mapping[str, Any]) -> int:
     """state: of a `TrainingRun` -> how many words it has learned from."""
     return int(state["step"] * state["recipe"]["data"]["batch_size"])
@@ -24,16 +27,18 @@ def source_of(state: Mapping[str, Any]) -> str:
 def licence_of(state: Mapping[str, Any]) -> str:
     """state: of a `TrainingRun`. Whoever trains on another's weights is bound by their terms, whatever the new data
     are; of a user's own words nothing is known."""
+    origin = state.get("origin") or {}
     if state.get("own_words"):
-        return "not stated"
-    return str((state.get("origin") or {}).get("licence", "Apache-2.0"))
+        return f"not stated; of the weights it started from: {origin['licence']}" if origin else _UNSTATED
+    return str(origin.get("licence", "Apache-2.0"))
 
 
 def both_licences(one: str, other: str) -> str:
     """Terms of weights that are averages of two."""
-    if "not stated" in (one, other):
-        return "not stated"
-    return one if one == other else f"{one} and {other}"
+    if one == other:
+        return one
+    unstated = one.startswith(_UNSTATED) or other.startswith(_UNSTATED)
+    return f"{one}; of weights it was averaged with: {other}" if unstated else f"{one} and {other}"
 
 
 def data_of(state: Mapping[str, Any]) -> str:

@@ -189,6 +189,14 @@ def load_recipe(path: str | Path) -> Recipe:
         raise ValueError(f"{path}: {error}") from error
 
 
+def speaks_of_words(path: str | Path) -> bool:
+    """Whether a recipe file has the section `words`, and so is meant for words of the user's own."""
+    import yaml
+
+    with open(path, encoding="utf-8") as file:
+        return "words" in yaml.safe_load(file)
+
+
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
     """Build a recipe from nested dictionaries. Raises ValueError naming an unknown, missing or mistyped key."""
     recipe: Recipe = _read(Recipe, values, "")

@@ -1,15 +1,19 @@
-"""One training run a folder at a time: two would delete each other's half-written checkpoints and log lines."""
+"""Where a training run begins and ends: one a folder at a time, for two would delete each other's half-written
+checkpoints and log lines; and no step that is cut short by a signal.
+"""
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from filelock import FileLock, Timeout
 
 from clip4str_doctr.training.recipe import RecipeError
 
-__all__ = ["only_run"]
+__all__ = ["only_run", "stop_requests"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,3 +35,19 @@ def only_run(out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that is empty until SIGINT or SIGTERM comes; the run then ends after the present step."""
+    received: list[int] = []
+
+    def request(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -21,7 +21,7 @@ __all__ = ["LONGEST_TICK", "RunLog"]
 
 logger = logging.getLogger(__name__)
 
-# Seconds: no step or validation takes longer, a pause does.
+# Seconds: no step or validation of one style takes longer, a pause does.
 LONGEST_TICK = 120.0
 
 
@@ -42,6 +42,7 @@ class RunLog:
         self.validated_step = validations[-1]["step"] if validations else -1
         if self.validated_step == run.step:  # killed between the two, its checkpoint has the scores of before
             run.scores = {style: scores for style, scores in validations[-1].items() if isinstance(scores, dict)}
+            run.scored_step = run.step
         self.totals: dict[str, Tensor] = {}
 
     def tick(self) -> None:
@@ -71,11 +72,13 @@ class RunLog:
     def validation(self, held_out: Mapping[str, tuple[list[npt.NDArray[np.uint8]], list[str]]]) -> None:
         """Score the averaged weights on the crops and labels of each style, and write that."""
         model = self.run.averaged_model()
-        scores = {style: asdict(self.run.pupil.score(model, *held_out[style])) for style in held_out}
+        scores = {}
+        for style, (crops, labels) in held_out.items():
+            scores[style] = asdict(self.run.pupil.score(model, crops, labels))
+            self.tick()
         self.validated_step = self.run.step
-        self.tick()
         rounded = {style: {name: round(one, 4) for name, one in parts.items()} for style, parts in scores.items()}
-        self.run.scores = rounded
+        self.run.scores, self.run.scored_step = rounded, self.run.step
         self._write({"kind": "validation", **rounded})
 
     def _write(self, values: Mapping[str, Any]) -> None:

@@ -10,10 +10,17 @@ from torch import Tensor
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.checkpoint import read_run_state
-from clip4str_doctr.config import PRESETS, ModelConfig, model_config_from_dict, model_config_to_dict
-from clip4str_doctr.lookup import find_weights
+from clip4str_doctr.config import (
+    PRESETS,
+    MClipTextTowerConfig,
+    ModelConfig,
+    model_config_from_dict,
+    model_config_to_dict,
+)
+from clip4str_doctr.lookup import find_weights, terms_of_published
 from clip4str_doctr.training.provenance import data_of, licence_of, samples_of
 from clip4str_doctr.training.recipe import ModelRecipe, RecipeError
+from clip4str_doctr.training.synth.words import MAX_SYMBOLS
 from clip4str_doctr.weight_card import TENSOR_FILE, WeightCard, WeightsError, read_card, sha256_of
 from clip4str_doctr.weights import load_model, locate
 
@@ -61,10 +68,15 @@ def find_start(recipe: ModelRecipe, tokenizer: str | Path | None = None) -> Star
     checkpoint.pt of another run, of which the averaged weights and the auxiliary head are taken. Dimensions are those
     of the weights. tokenizer: the published M_clip folder, for a .ckpt that lies elsewhere.
     Raises WeightsError as `load_model`, also for weights of another architecture than the recipe's or that its
-    overrides do not describe.
+    overrides do not describe; RecipeError for an M-CLIP text tower without weights.
     """
     if recipe.init is None:
-        return Start(model_config(recipe))
+        config = model_config(recipe)
+        if isinstance(config.text_tower, MClipTextTowerConfig):
+            raise RecipeError(
+                f"{config.arch} cannot be trained from random weights, without a tokenizer; name some by --init WEIGHTS"
+            )
+        return Start(config)
     place = find_weights(recipe.init) if recipe.init in PRESETS else locate(recipe.init)
     if place.suffix == ".pt":
         start = _from_checkpoint(recipe.init, place)
@@ -80,13 +92,13 @@ def _from_weights(name: str, place: Path, tokenizer: str | Path | None) -> Start
         card = read_card(place)
         sha256 = card.sha256[TENSOR_FILE]
     else:
-        card, sha256 = WeightCard(model.config.arch), sha256_of(place)
+        card, sha256 = WeightCard(model.config.arch, *terms_of_published(place)), sha256_of(place)
     origin = _origin(name, sha256, card.source, card.licence, card.data, model.postprocessor.temperature)
     return Start(model.config, model.state_dict(), None, origin)
 
 
 def _from_checkpoint(name: str, path: Path) -> Start:
-    state = read_run_state(path, CHECKPOINT_PARTS)
+    state = read_run_state(path, CHECKPOINT_PARTS, mapped=True)
     if (reader := state["recipe"]["model"].get("reader", "clip4str")) != "clip4str":
         raise WeightsError(f"{name} is of a run that trained a {reader}; only one of a CLIP4STR can be started from")
     before = state.get("origin") or {}
@@ -124,6 +136,11 @@ def _check_fits(recipe: ModelRecipe, config: ModelConfig) -> None:
 
 def check_alphabet(config: ModelConfig) -> None:
     """Raises RecipeError for a model that cannot write what the renderer draws."""
+    if config.decode.max_symbols < MAX_SYMBOLS:
+        raise RecipeError(
+            f"rendered words have up to {MAX_SYMBOLS} symbols, the model writes {config.decode.max_symbols}; render "
+            "none (--data with words.share 1.0), or leave overrides.decode.max_symbols out"
+        )
     if lacking := sorted(set(VIETNAMESE_SYMBOLS) - set(config.symbols)):
         raise RecipeError(
             f"the model's {len(config.symbols)} symbols lack {len(lacking)} of those in rendered words, as "

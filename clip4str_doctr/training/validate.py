@@ -153,7 +153,8 @@ def watched_certainty(
     """From which certainty on the visual branch may be left alone with a word (`fit_certainty`), in print and in signs.
 
     words: to be read of each style, those that a run watches and more of the kind; one lost of a thousand takes
-    thousands to be seen. None if they are too few. The model must be in eval mode; its `cross_modal` does not matter.
+    thousands to be seen. None if they are too few, or less than half of a style is read. The model must be in eval
+    mode; its `cross_modal` does not matter.
     """
     config, found = model.config, []
     model.config = config.with_decode(cross_modal="always")
@@ -162,6 +163,8 @@ def watched_certainty(
             crops, labels = validation_crops(style, replace(recipe, val_words=words), factory)
             answers = read_words(model, crops)
             right, draft_right = are_right(answers.texts, labels), are_right(answers.drafts, labels)
+            if 2 * sum(right) < len(right):
+                return None  # of a model that hardly reads, few drafts are lost, and that says nothing
             lost = [last and not first for last, first in zip(right, draft_right, strict=True)]
             found.append(fit_certainty(answers.certainties, lost, _MOST_LOST))
     finally:

@@ -287,7 +287,18 @@ def test_train_says_whether_it_is_done(trained: list[Any], capsys: Any, tmp_path
     assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
     trained[:] = [FULL]
     assert cli.main(["train", "clip4str_vn_tiny"]) == 2
-    assert "Set run.accumulate to twice what it is, or run.recompute to true" in capsys.readouterr().err
+    assert "Set run.recompute to true, or run.accumulate to twice" in capsys.readouterr().err
+    trained[:] = [MemoryError()]
+    assert cli.main(["train", "clip4str_vn_tiny"]) == 2
+    assert "no memory for a step: MemoryError" in capsys.readouterr().err
+    # Nothing of one's own to be trained on.
+    for command, what in (
+        (["clip4str_vn_tiny_finetune"], "clip4str_vn_tiny_finetune.yaml is a recipe"),
+        (["clip4str_vn_finetune"], "clip4str_vn_finetune.yaml is a recipe"),
+        (["clip4str_vn_tiny", "--strict-labels"], "--strict-labels is"),
+    ):
+        assert cli.main(["train", *command]) == 2
+        assert f"{what} for words of your own; say where they lie with --data DIR" in capsys.readouterr().err
 
 
 def test_options_of_train_reach_the_run(trained: list[Any], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What `pretrained=True` finds, what it says when it finds nothing, and docTR's keyword arguments."""
 
+import copy
 import shutil
 import sys
 from collections.abc import Callable
@@ -223,6 +224,21 @@ def test_another_alphabet_keeps_known_rows(micro_folder: Path, caplog: pytest.Lo
     before = model.visual_decoder
     change_vocab(model, "b€ a")
     assert model.visual_decoder is before
+
+
+def test_a_symbol_that_stands_twice_is_not_as_likely_twice() -> None:
+    """The published alphabet has the apostrophe twice; labels are encoded by the second, and only that is trained."""
+    model = clip4str_vn_tiny(pretrained=True)
+    original, old = copy.deepcopy(model), model.vocab
+    first, second = (number for number, symbol in enumerate(old) if symbol == "'")
+    change_vocab(model, old + "₫")
+    for name in ("visual_decoder.head.bias", "cross_decoder.head.bias", "text_tower.embedding.weight"):
+        new, before = model.get_parameter(name), original.get_parameter(name)
+        assert torch.equal(new[first], before[first]) and torch.equal(new[second], before[second])
+        assert not torch.equal(new[first], new[second])
+    # Where it stands once it is the trained one.
+    change_vocab(model, "a'b")
+    assert torch.equal(model.visual_decoder.head.bias[1], original.visual_decoder.head.bias[second])
 
 
 def test_alphabets_that_whitelists_take_for_inner_layers(micro_folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from micro_training import MICRO, RECIPE, SYMBOLS, Blocks, micro_recipe
@@ -26,6 +27,7 @@ from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.optim import build_optimizer
 from clip4str_doctr.training.provenance import both_licences
 from clip4str_doctr.training.recipe import OptimRecipe, RecipeError, load_recipe
+from clip4str_doctr.training.run_lock import only_run
 from clip4str_doctr.training.start import model_config
 from clip4str_doctr.training.suites import SUITES
 from clip4str_doctr.training.synth import fonts_installed
@@ -369,6 +371,10 @@ def test_export_measures_the_suites_and_stores_a_temperature(
     monkeypatch.setattr("clip4str_doctr.training.export.watched_temperature", lambda model, data: 1.75)
     assert watched_certainty(run.averaged_model().eval(), run.recipe.data, 4, Blocks) is None
     monkeypatch.setattr("clip4str_doctr.training.export.watched_certainty", lambda model, data, words: words / 10)
+    # Of a model that cannot write what is rendered nothing is fitted to that.
+    card = export(tmp_path / loop.CHECKPOINT, tmp_path / "small", words=2)
+    assert card.temperature == 1.0 and "suites" in card.metrics
+    monkeypatch.setattr("clip4str_doctr.training.export.VIETNAMESE_SYMBOLS", run.config.symbols)
     card = export(tmp_path / loop.CHECKPOINT, tmp_path / "weights", words=2)
     assert card.temperature == read_card(tmp_path / "weights").temperature == 1.75
     assert card.certain_from == 0.8
@@ -417,7 +423,80 @@ def test_export_blends_with_other_weights(tmp_path: Path, one_thread: None) -> N
 def test_averages_are_bound_by_the_terms_of_both() -> None:
     assert both_licences("Apache-2.0", "Apache-2.0") == "Apache-2.0"
     assert both_licences("Apache-2.0", "CC-BY-SA-4.0") == "Apache-2.0 and CC-BY-SA-4.0"
-    assert both_licences("Apache-2.0", "not stated") == "not stated"
+    assert both_licences("Apache-2.0", "not stated") == "Apache-2.0; of weights it was averaged with: not stated"
+    assert both_licences("not stated", "not stated") == "not stated"
+
+
+@pytest.mark.parametrize("total", [1, 23, 24, 25, 40])
+def test_a_run_sees_its_samples_once_each(total: int) -> None:
+    """However many there are: the last pool is no larger than what is left."""
+
+    class Numbers:
+        def sample(self, index: int) -> Any:
+            return np.zeros((8, 8, 3), np.uint8), "a" * (index % 5) + str(index)
+
+    recipe = replace(micro_recipe().data, batch_size=4, pool_batches=3)
+    pools = Pools((8, 8), total, recipe, lambda *_: Numbers())
+    batches = -(-total // 4)
+    seen = [int(label.strip("a")) for batch in islice(batches_from(0, pools), batches) for label in batch.labels]
+    assert sorted(seen) == list(range(4 * batches))
+    # Also where the run goes on in its last pool.
+    again = [batch.labels for batch in islice(batches_from(batches - 1, pools), 1)]
+    assert again == [[label for label in one.labels] for one in islice(batches_from(0, pools), batches - 1, batches)]
+
+
+def test_a_ctc_head_reads_the_grid_that_there_is(one_thread: None) -> None:
+    recipe = micro_recipe()
+    assert recipe.loss.ctc_weight > 0
+    taller = replace(recipe.model, overrides={**MICRO, "image_tower": {**MICRO["image_tower"], "image_size": [64, 64]}})
+    grid = loop.TrainingRun(
+        replace(recipe, model=taller, loss=replace(recipe.loss, ctc_weight=0.0, ctc_weight_end=0.0))
+    )
+    rows = grid.model.image_tower.grid[0]
+    assert rows != recipe.loss.ctc_rows
+    with pytest.raises(RecipeError, match=rf"loss.ctc_rows = {recipe.loss.ctc_rows} rows, .* form one of {rows} x"):
+        loop.TrainingRun(replace(recipe, model=taller))
+    loop.TrainingRun(replace(recipe, model=taller, loss=replace(recipe.loss, ctc_rows=rows)))
+
+
+def test_a_card_says_of_which_weights_its_scores_are(tmp_path: Path, one_thread: None) -> None:
+    run = loop.TrainingRun(micro_recipe())
+    run.scores, run.scored_step, run.step = {"clean": {"cased": 0.5}}, 3, 5
+    loop.save_checkpoint(run, tmp_path / loop.CHECKPOINT)
+    watched = export(tmp_path / loop.CHECKPOINT, tmp_path / "weights").metrics["watched"]
+    assert watched == {"clean": {"cased": 0.5}, "words": 4, "seed": run.recipe.data.val_seed, "at_samples": 12}
+    # Of words of one's own alone no rendered ones are told.
+    run.scores, run.scored_step = {"own": {"cased": 0.5}}, 5
+    loop.save_checkpoint(run, tmp_path / loop.CHECKPOINT)
+    assert export(tmp_path / loop.CHECKPOINT, tmp_path / "weights").metrics["watched"] == {"own": {"cased": 0.5}}
+
+
+def test_a_checkpoint_is_read_when_nobody_else_writes_it(tmp_path: Path, monkeypatch: Any, one_thread: None) -> None:
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    with only_run(tmp_path):
+        monkeypatch.setattr(loop, "read_run_state", lambda *_: pytest.fail("read while another run may save"))
+        with pytest.raises(RecipeError, match="another run writes to"):
+            loop.train(micro_recipe(), tmp_path, Blocks)
+    # One that began while words were looked at.
+    monkeypatch.undo()
+    other, words = tmp_path / "other", loop.own_words
+
+    def meanwhile(*arguments: Any) -> Any:
+        other.mkdir()
+        shutil.copy(tmp_path / loop.CHECKPOINT, other)
+        return words(*arguments)
+
+    monkeypatch.setattr(loop, "own_words", meanwhile)
+    with pytest.raises(RecipeError, match="another run has begun in .*other meanwhile; the same command goes on"):
+        loop.train(micro_recipe(), other, Blocks)
+
+
+def test_a_checkpoint_of_another_version_is_told(tmp_path: Path, one_thread: None) -> None:
+    run = loop.TrainingRun(micro_recipe())
+    state = run.state_dict()
+    state["recipe"]["loss"]["sharpness"] = 1.0
+    with pytest.raises(RecipeError, match="the checkpoint is another version's .*sharpness.*new output folder"):
+        run.load_state_dict(state)
 
 
 def test_gradients_that_are_not_finite_are_skipped_but_not_for_ever(monkeypatch: Any, one_thread: None) -> None:

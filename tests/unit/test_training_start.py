@@ -21,7 +21,7 @@ from clip4str_doctr.training.data import Batch, Pools, batches_from
 from clip4str_doctr.training.export import export
 from clip4str_doctr.training.precision import autocast_dtype
 from clip4str_doctr.training.recipe import ModelRecipe, OtherRecipeError, Recipe, RecipeError, load_recipe
-from clip4str_doctr.training.start import CHECKPOINT_PARTS, find_start
+from clip4str_doctr.training.start import CHECKPOINT_PARTS, check_alphabet, find_start
 from clip4str_doctr.weight_card import WeightCard, WeightsError, read_card
 from clip4str_doctr.weights import load_model, save_model
 
@@ -84,7 +84,7 @@ def test_the_published_checkpoint_starts_a_run_and_keeps_its_tokenizer() -> None
     start = find_start(ModelRecipe("clip4str_vn", init=str(PUBLISHED)), tokenizer=M_CLIP)
     expected = load_model(PUBLISHED, tokenizer=M_CLIP)
     assert start.weights is not None and start.config == expected.config
-    assert start.origin is not None and start.origin["licence"] == "not stated"
+    assert start.origin is not None and start.origin["licence"] == "not stated by the publisher of the weights"
     run = loop.TrainingRun(recipe_from(PUBLISHED), start)
     assert run.averaged_model().text_tower.tokenize(["phở"]) == expected.text_tower.tokenize(["phở"])
 
@@ -245,3 +245,12 @@ def test_another_precision_than_the_run_had_is_told(micro_folder: Path, caplog: 
     assert "so far was in" not in caplog.text
     loop.TrainingRun(recipe).load_state_dict({**state, "precision": "torch.bfloat16"})
     assert "so far was in torch.bfloat16, this machine goes on in torch.float32" in caplog.text
+
+
+def test_what_cannot_be_trained_is_refused_before_it_is_tried() -> None:
+    with pytest.raises(RecipeError, match="clip4str_vn cannot be trained from random weights.*name some by --init"):
+        find_start(ModelRecipe("clip4str_vn"))
+    short = find_start(ModelRecipe("clip4str_vn_tiny", overrides={"decode": {"max_symbols": 12}}))
+    with pytest.raises(RecipeError, match="have up to 25 symbols, the model writes 12; render none"):
+        check_alphabet(short.config)
+    check_alphabet(find_start(ModelRecipe("clip4str_vn_tiny")).config)
