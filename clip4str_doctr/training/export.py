@@ -59,22 +59,12 @@ def export(
         licence = both_licences(licence, other.licence)
         if sha256 != origin.get("sha256"):  # else what they were trained on is told as what was before
             data = f"{data}; averaged with weights trained on: {other.data or 'not stated'}"
-    metrics: dict[str, Any] = {}
-    # They are of the run's own weights, which blended ones are not.
-    if state["scores"] and blend is None:
-        metrics["watched"] = dict(state["scores"])
-        if state["scores"].keys() & STYLES:
-            metrics["watched"] |= {"words": recipe.data.val_words, "seed": recipe.data.val_seed}
-        if (scored := state.get("scored_step", state["step"])) != state["step"]:
-            metrics["watched"]["at_samples"] = scored * recipe.data.batch_size  # of weights on the way to these
-    own: dict[str, Any] | None = state.get("own_words")
-    if own and metrics:
-        metrics["watched"]["own_words"] = own["val"]
     card = WeightCard(
         arch=config.arch,
         source=source_of(state),
         licence=licence,
-        metrics=metrics,
+        # They are of the run's own weights, which blended ones are not.
+        metrics={"watched": _watched(state, recipe)} if state["scores"] and blend is None else {},
         data=data,
         recipe=state["recipe"],
         commit=commit,
@@ -87,6 +77,18 @@ def export(
         card = _measured(folder, card, recipe, words)
     logger.info("exported %s", folder)
     return card
+
+
+def _watched(state: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """The scores of a run's last validation, and of how many words they are."""
+    watched: dict[str, Any] = dict(state["scores"])
+    if watched.keys() & STYLES:
+        watched |= {"words": recipe.data.val_words, "seed": recipe.data.val_seed}
+    if (scored := state.get("scored_step", state["step"])) != state["step"]:
+        watched["at_samples"] = scored * recipe.data.batch_size  # of weights on the way to these
+    if own := state.get("own_words"):
+        watched["own_words"] = own["val"]
+    return watched
 
 
 def _measured(folder: str | Path, card: WeightCard, recipe: Recipe, words: int) -> WeightCard:
