@@ -296,12 +296,13 @@ def _weights(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     path = _recipe(args.recipe)
     # The loop before anything else that imports torch: it sets how OpenMP waits.
-    from clip4str_doctr.training.loop import train, watched_styles  # isort: split
+    from clip4str_doctr.training.loop import train  # isort: split
     from clip4str_doctr.batches import is_out_of_memory, reason_of
     from clip4str_doctr.training.datasets import DatasetError
     from clip4str_doctr.training.recipe import RecipeError, load_recipe, speaks_of_words
     from clip4str_doctr.training.start import model_config
     from clip4str_doctr.training.synth.fonts import MissingFontsError, fonts_installed
+    from clip4str_doctr.training.validate import watched_styles
     from clip4str_doctr.weight_card import WeightsError
 
     if args.mclip is not None and args.init is None:

@@ -16,7 +16,13 @@ from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
 from clip4str_doctr.training.provenance import both_licences, data_of, licence_of, samples_of, source_of
 from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
 from clip4str_doctr.training.start import CHECKPOINT_PARTS
-from clip4str_doctr.training.validate import STYLES, suite_scores, watched_certainty, watched_temperature
+from clip4str_doctr.training.validate import (
+    STYLES,
+    suite_scores,
+    watched_certainty,
+    watched_styles,
+    watched_temperature,
+)
 from clip4str_doctr.weight_card import TENSOR_FILE, WeightCard, read_card
 from clip4str_doctr.weights import load_model, save_model
 
@@ -95,7 +101,7 @@ def _measured(folder: str | Path, card: WeightCard, recipe: Recipe, words: int) 
     """Measure the weights as they ship, after rounding to float16, and write them again with what was found."""
     shipped = load_model(folder)
     # Rendered words tell nothing of a model that was not trained on them, or cannot write them.
-    if (not recipe.words.train or recipe.words.share < 1.0) and set(VIETNAMESE_SYMBOLS) <= set(shipped.vocab):
+    if watched_styles(recipe) and set(VIETNAMESE_SYMBOLS) <= set(shipped.vocab):
         shipped.postprocessor.temperature = watched_temperature(shipped, recipe.data)
         # Above 1 is what is found where drafts are lost at a certainty that rounds to 1: none can be asked to be surer.
         shipped.certain_from = min(watched_certainty(shipped, recipe.data, 4 * words) or shipped.certain_from, 1.0)

@@ -95,6 +95,15 @@ def hold_back(words: Sequence[Word], share: float, most: int) -> tuple[list[Word
     return [word for word in words if word.label not in held], [word for word in words if word.label in held]
 
 
+def mixed_with(
+    own: OwnWords, recipe: Recipe, factory: SamplesFactory, out: Path, image_size: tuple[int, int]
+) -> SamplesFactory:
+    """What renders words -> what gives the user's own among them. Tells what is left out, and how often each is seen."""
+    write_left_out(own.left_out, out)
+    tell_how_often(own, recipe)
+    return OwnWordsFactory(own, recipe.words, factory, image_size)
+
+
 def tell_how_often(own: OwnWords, recipe: Recipe) -> None:
     """Log how many times a run sees each of the user's words; a warning where it sees but some of them."""
     seen = int(recipe.schedule.total_samples * recipe.words.share)

@@ -34,7 +34,7 @@ from clip4str_doctr.training.data import (
     usable_cores,
     validation_crops,
 )
-from clip4str_doctr.training.finetune import OwnWords, OwnWordsFactory, own_words, tell_how_often, write_left_out
+from clip4str_doctr.training.finetune import OwnWords, mixed_with, own_words
 from clip4str_doctr.training.freezing import freeze, recompute_layers
 from clip4str_doctr.training.losses import CTCHead, counted_targets, encode_labels
 from clip4str_doctr.training.optim import (
@@ -50,7 +50,7 @@ from clip4str_doctr.training.recipe import FREE_KEYS, FreezeRecipe, OtherRecipeE
 from clip4str_doctr.training.run_lock import only_run, stop_requests
 from clip4str_doctr.training.run_log import RunLog
 from clip4str_doctr.training.start import Start, check_alphabet, find_start, fitting_head
-from clip4str_doctr.training.validate import STYLES
+from clip4str_doctr.training.validate import watched_styles
 from clip4str_doctr.weight_card import TENSOR_FILE
 
 logger = logging.getLogger(__name__)
@@ -112,12 +112,9 @@ def train(
         del start
         if rendering:
             run.check_fonts()
-        for part in out.glob(f".{CHECKPOINT}.*.part"):
-            part.unlink()  # of a run that was killed while it saved
+        _remove_parts(out)
         if own is not None:
-            write_left_out(own.left_out, out)
-            tell_how_often(own, recipe)
-            factory = OwnWordsFactory(own, recipe.words, factory, image_size)
+            factory = mixed_with(own, recipe, factory, out, image_size)
         with stop_requests() as stop:
             _advance(run, out, factory, stop)
         if run.progress < 1.0:
@@ -126,6 +123,12 @@ def train(
         del run
         export(out / CHECKPOINT, out / WEIGHTS)
         return True
+
+
+def _remove_parts(out: Path) -> None:
+    """What a run left behind that was killed while it saved."""
+    for part in out.glob(f".{CHECKPOINT}.*.part"):
+        part.unlink()
 
 
 def _exported(out: Path) -> bool:
@@ -377,11 +380,6 @@ def _advance(run: TrainingRun, out: Path, factory: SamplesFactory, stop: list[in
         if run.progress >= 1.0 and log.validated_step != run.step:
             log.validation(held_out)
         save_checkpoint(run, out / CHECKPOINT)
-
-
-def watched_styles(recipe: Recipe) -> tuple[str, ...]:
-    """What validation renders: nothing for a run that renders nothing else, and so needs no fonts."""
-    return () if recipe.words.train and recipe.words.share == 1.0 else STYLES
 
 
 def save_checkpoint(run: TrainingRun, path: Path) -> None:

@@ -14,7 +14,7 @@ from clip4str_doctr.preprocess import Preprocess
 from clip4str_doctr.training.calibration import calibration_error, fit_certainty, fit_temperature
 from clip4str_doctr.training.data import SamplesFactory, default_samples, validation_crops
 from clip4str_doctr.training.metrics import Scores, nfc, score_strings
-from clip4str_doctr.training.recipe import DataRecipe
+from clip4str_doctr.training.recipe import DataRecipe, Recipe
 from clip4str_doctr.training.suites import SUITES, RenderedSuite, rendered
 from clip4str_doctr.training.synth.words import is_unsaid
 
@@ -30,6 +30,7 @@ __all__ = [
     "suite_scores",
     "unsaid_scores",
     "watched_certainty",
+    "watched_styles",
     "watched_temperature",
 ]
 
@@ -133,6 +134,11 @@ def unsaid_scores(texts: Sequence[str], labels: Sequence[str]) -> dict[str, Any]
 def are_right(texts: Sequence[str], labels: Sequence[str]) -> list[bool]:
     """Whether each answer is its label, cased, NFC."""
     return [text == label for text, label in zip(nfc(texts), nfc(labels), strict=True)]
+
+
+def watched_styles(recipe: Recipe) -> tuple[str, ...]:
+    """What a run's validation renders: nothing for one that renders nothing else, and so needs no fonts."""
+    return () if recipe.words.train and recipe.words.share == 1.0 else STYLES
 
 
 def watched_temperature(model: CLIP4STR, recipe: DataRecipe, factory: SamplesFactory = default_samples) -> float:
