@@ -98,7 +98,7 @@ def hold_back(words: Sequence[Word], share: float, most: int) -> tuple[list[Word
 def mixed_with(
     own: OwnWords, recipe: Recipe, factory: SamplesFactory, out: Path, image_size: tuple[int, int]
 ) -> SamplesFactory:
-    """What renders words -> what gives the user's own among them. Tells what is left out, and how often each is seen."""
+    """What renders words -> what gives the user's own among them. Tells what is left out, how often each is seen."""
     write_left_out(own.left_out, out)
     tell_how_often(own, recipe)
     return OwnWordsFactory(own, recipe.words, factory, image_size)
