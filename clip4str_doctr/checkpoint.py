@@ -20,6 +20,8 @@ __all__ = ["Checkpoint", "is_safetensors", "is_state_dict", "read_checkpoint", "
 logger = logging.getLogger(__name__)
 
 _ZIP_MAGIC = b"PK\x03\x04"
+# torch.serialization.MAGIC_NUMBER, pickled: how files began before they were archives.
+_OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # What is safe to load is known to the whole process, and the first thread that is done would take it from the others.
 _STANDING_IN = threading.Lock()
 _WANTED = "expected the published CLIP4STR checkpoint (a Lightning .ckpt as torch.save writes it)"
@@ -149,7 +151,7 @@ def _check_archive(path: Path) -> None:
         got = "a web page (Google Drive shows one instead of a big file; confirm its warning and download again)"
     elif text.startswith(b"version https://git-lfs"):
         got = "a Git LFS pointer (run `git lfs pull`)"
-    elif head.startswith(b"\x80\x02"):
+    elif head.startswith(_OLD_MAGIC):
         got = "a file in torch's format before 1.6; torch.save again what torch.load(path, weights_only=True) gives"
     elif _starts_as_safetensors(head):
         got = "a safetensors file; pass its folder, with config.json and card.json"
