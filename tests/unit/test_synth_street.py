@@ -213,6 +213,30 @@ def test_a_word_stands_out_by_its_contrast_beside_the_noise(rng: np.random.Gener
     assert seen(100, 5, np.zeros_like(ink)) == np.inf  # no ink, nothing to tell
 
 
+def test_a_loose_box_has_the_word_and_empty_paper(rng: np.random.Generator) -> None:
+    from clip4str_doctr.training.synth.pages import _loosened
+
+    page = np.ones((30, 90, 3), np.float32)  # words all around
+    for _ in range(20):
+        loose, (left, top, right, bottom) = _loosened(rng, page, (30.0, 10.0, 60.0, 20.0))
+        assert loose.shape[0] == 30 and (left, top, bottom) == (30, 10, 20) and 60 <= right <= 60 + 2.4 * 30
+        columns = np.flatnonzero(loose[10:20].any(axis=(0, 2)))
+        assert left - 2 <= columns[0] and columns[-1] <= right + 2 and 30 <= len(columns) <= 34
+        assert loose[:8].sum() == loose[23:].sum() == 0  # nor anything above or below
+
+
+@pytest.mark.parametrize("style", ["sign", "page"])
+def test_some_boxes_are_loose_in_training(style: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    aspects = {}
+    for share in (0.0, 1.0):
+        for module in ("signs", "pages"):
+            monkeypatch.setattr(f"clip4str_doctr.training.synth.{module}.LOOSE", share)
+        renderer = Renderer(style, "train", 3, Selection(("Phở",) * 60))
+        crops = [renderer.sample(index)[0] for index in range(60)]
+        aspects[share] = float(np.mean([crop.shape[1] / crop.shape[0] for crop in crops]))
+    assert aspects[1.0] > 1.2 * aspects[0.0]
+
+
 def test_a_sign_on_which_nobody_reads_its_word_is_photographed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from clip4str_doctr.training.synth import signs
 

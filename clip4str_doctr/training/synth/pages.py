@@ -14,6 +14,7 @@ from clip4str_doctr.training.synth.geometry import Box
 from clip4str_doctr.training.synth.lettering import pixels_of
 from clip4str_doctr.training.synth.marks import draw_marks, mark_style, plain_letters, stem
 from clip4str_doctr.training.synth.page_conditions import leaning, photographed, thermal
+from clip4str_doctr.training.synth.viewing import LOOSE, loose_room
 
 __all__ = ["PAGE_HEIGHTS", "render_page"]
 
@@ -45,6 +46,8 @@ def render_page(
     if face.held_out:  # the frozen suites stay as they are
         by_camera, from_till = None, False
     else:
+        if rng.random() < LOOSE:
+            coverage, box = _loosened(rng, coverage, box)
         # Neither a camera nor a till's printer leaves anything of smaller print.
         large = height >= 12
         by_camera = large and rng.random() < 0.15
@@ -64,6 +67,19 @@ def render_page(
     if rng.random() < 0.55:
         pixels = pixels + tile(rng, "grain", *pixels.shape[:2])[..., None] * np.float32(6 * rng.random() ** 2)
     return _file(rng, np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def _loosened(
+    rng: np.random.Generator, coverage: npt.NDArray[np.float32], box: Box
+) -> tuple[npt.NDArray[np.float32], Box]:
+    """The word alone, in a box with empty paper beside it, as a cell of a table or a field of a form is."""
+    left, top, right, bottom = box
+    alone = np.zeros_like(coverage)
+    inside = np.s_[max(int(top) - 1, 0) : int(bottom) + 2, max(int(left) - 1, 0) : int(right) + 2]
+    alone[inside] = coverage[inside]
+    before, after = (int((right - left) * room) for room in loose_room(rng))
+    padded = np.pad(alone, ((0, 0), (before, after), (0, 0)))
+    return padded, (left, top, right + before + after, bottom)
 
 
 def _setting(rng: np.random.Generator, face: Face, height: float) -> _Setting:

@@ -16,7 +16,7 @@ from clip4str_doctr.training.synth.lettering import Line, choose_hand, letter_li
 from clip4str_doctr.training.synth.marks import stem
 from clip4str_doctr.training.synth.street_effects import street_effects
 from clip4str_doctr.training.synth.surfaces import board_surface, letter_surface, rainbow
-from clip4str_doctr.training.synth.viewing import arch, margins_of_crop, view
+from clip4str_doctr.training.synth.viewing import LOOSE, arch, loose_room, margins_of_crop, view
 from clip4str_doctr.training.synth.writing import stretch_marks
 
 __all__ = ["SIGN_HEIGHTS", "render_sign"]
@@ -39,11 +39,17 @@ def render_sign(
     size = next((size for size in _SIZES if size >= height * 0.72), _SIZES[-1])
     hand = choose_hand(rng, face, size)
     margins = margins_of_crop(rng)
-    before, after = _neighbours(rng, neighbour, margins)
+    loose = not face.held_out and rng.random() < LOOSE
+    before, after = ("", "") if loose else _neighbours(rng, neighbour, margins)
     line = letter_line(rng, hand, before, label, after, (int(0.75 * size) + 2, int(0.5 * size) + 2))
     line = _own_marks(rng, line, label)
     paper, colour = contrasting_colours(rng, False, usual=0.4 if face.held_out else 0.65)
-    layers = _surroundings(rng, line, paper, colour, lambda: other_lines(rng, line, hand, neighbour, margins))
+    layers: list[Layer] = []
+    if loose:
+        left, top, right, bottom = line.box
+        margins[[0, 2]] += np.array(loose_room(rng)) * (right - left) / max(bottom - top, 1)
+    else:
+        layers = _surroundings(rng, line, paper, colour, lambda: other_lines(rng, line, hand, neighbour, margins))
     over_photo = rng.random() < 0.06
     thick = stem(hand.font)
     letters = dressed(rng, line.ink, size, paper, colour, thin=thick < _THIN, needs_edge=over_photo)

@@ -8,9 +8,11 @@ import numpy.typing as npt
 
 from clip4str_doctr.training.synth.geometry import Box, Mask, Placement
 
-__all__ = ["MAX_TILT", "arch", "margins_of_crop", "view"]
+__all__ = ["LOOSE", "MAX_TILT", "arch", "loose_room", "margins_of_crop", "view"]
 
 MAX_TILT = 35.0  # degrees
+# Share of training's crops with much empty ground beside the word: else readers fill it with symbols, dots mostly.
+LOOSE = 0.05
 _WIDEST, _HIGHEST = 480, 200  # pixels
 Points = npt.NDArray[np.float64]
 
@@ -83,6 +85,12 @@ def margins_of_crop(rng: np.random.Generator) -> Points:
     if rng.random() < 0.06:  # one side is off by much
         margin[int(rng.random() * 4)] += 0.35 * rng.random()
     return np.asarray(margin)
+
+
+def loose_room(rng: np.random.Generator) -> tuple[float, float]:
+    """Empty ground left and right of a word in a loose box, in widths of the word; mostly on one side, mostly right."""
+    side, room = rng.random(), 1.2 * rng.random(2) ** 1.5
+    return (0.0, room[1]) if side < 0.55 else (room[0], 0.0) if side < 0.8 else (room[0] / 2, room[1] / 2)
 
 
 def arch(rng: np.random.Generator, canvas: Mask, box: Box) -> tuple[Mask, Box]:
