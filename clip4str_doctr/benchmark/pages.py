@@ -211,13 +211,13 @@ class _Counts:
         self.right += sum(label == text for label, text in texts)
         self.right_uncased += sum(label.casefold() == text.casefold() for label, text in texts)
         truth = _flat(page.text)
-        as_read = range(len(reading.words))
-        in_rows = (number for row in rows_of(reading.boxes) for number in row)
-        self.edits, self.row_edits = (
-            edits
-            + Levenshtein.distance(_flat(" ".join(reading.words[one] for one in order if one not in excused)), truth)
-            for edits, order in ((self.edits, as_read), (self.row_edits, in_rows))
-        )
+
+        def edits(order: Iterable[int]) -> int:
+            text = " ".join(reading.words[number] for number in order if number not in excused)
+            return Levenshtein.distance(_flat(text), truth)
+
+        self.edits += edits(range(len(reading.words)))
+        self.row_edits += edits(number for row in rows_of(reading.boxes) for number in row)
         self.symbols += len(truth)
 
 
@@ -294,10 +294,12 @@ def measure(
     names = [one.name for one in readers]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"two readers are called {twice}; rename one of the weights' folders")
-    whole = None if data is None else name_of(data.folder)
     protocol = _protocol(seeds if data is None else (), device)
     options = ["--seeds", str(len(seeds)), "--first-seed", str(seeds[0]), "--kinds", *kinds]
-    if data is not None and whole is not None:
+    title = "Rendered pages"
+    if data is not None:
+        whole = name_of(data.folder)
+        kinds, title = [whole], f"Pages of {whole}"
         protocol |= {"pages": "legible words of whole pictures", "match": _match("the word's corners as labelled")}
         options = ["--data", whole]
         for _ in scene_pages(data):
@@ -305,12 +307,11 @@ def measure(
     command = shlex.join(
         ["clip4str-doctr", "bench", "page", *options, "--detectors", *detectors, "--models", *recognisers]
     )
-    title = "Rendered pages" if data is None else f"Pages of {whole}"
     made = {"package": __version__, "commit": protocol["commit"], "device": protocol["device"]}
     report: dict[str, Any] = {"kind": "pages", "title": title, "command": command, "made": made}
     report |= {"models": {pair.model: pair.facts for pair in pairs}, "rows": [], "protocol": protocol}
     # A data set's pictures are opened anew for every reader: memory does not hold a thousand photographs.
-    for kind in kinds if whole is None else [whole]:
+    for kind in kinds:
         pages = list(pages_of(kind, seeds)) if data is None else []
         for read in readers:
             shown = pages if data is None else scene_pages(data)

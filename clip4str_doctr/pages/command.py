@@ -144,6 +144,10 @@ class _Run:
     exports: list[dict[str, Any]] = field(default_factory=list)
     undrawn: set[Path] = field(default_factory=set)  # sources of which a drawing could not be made
 
+    def complaint_about(self, path: Path, source: Path) -> str | None:
+        """What speaks against writing to a path that may have come there since the run began."""
+        return None if self.args.overwrite or self.origins is None else complaint_about(path, source, self.origins)
+
 
 def _read_all(
     args: argparse.Namespace, jobs: Sequence[Job], load: "Callable[[], nn.Module]", origins: Origins | None
@@ -151,7 +155,6 @@ def _read_all(
     """Reads all files; returns how many could be read and written as a whole."""
     from tqdm import tqdm
 
-    from clip4str_doctr.images import UnreadableImageError
     from clip4str_doctr.pages.files import count_pages
     from clip4str_doctr.pages.reading import READ_ERRORS
 
@@ -161,7 +164,7 @@ def _read_all(
     for job in jobs:
         try:
             counts.append(count_pages(job.source))
-        except (UnreadableImageError, *READ_ERRORS):
+        except READ_ERRORS:
             counts.append(1)
     read = 0
     # No bar where stderr is no terminal.
@@ -192,7 +195,7 @@ def _read_file(job: Job, count: int, run: _Run) -> bool:
     if kept and job.output is not None:
         job.output.touch()  # it follows its drawings, which tells that they are whole
     elif job.output is not None and run.origins is not None:
-        if complaint := None if run.args.overwrite else complaint_about(job.output, job.source, run.origins):
+        if complaint := run.complaint_about(job.output, job.source):
             raise FileExistsError(complaint)
         if unread or not job.output.exists():
             # Before the output is there: if we are stopped in between, it must not be taken for a whole one, nor be
@@ -280,7 +283,7 @@ def _draw(job: Job, number: int, pixels: "npt.NDArray[np.uint8]", page: "Page", 
 
     drawing = job.drawing_of(number)
     # Of all pages but the first it shows only now whether there are any.
-    if complaint := None if run.args.overwrite else complaint_about(drawing, job.source, run.origins):
+    if complaint := run.complaint_about(drawing, job.source):
         # What was read is not lost for that.
         run.bar.write(f"{job.source}, page {number + 1}, is not drawn: {complaint}", file=sys.stderr)
         run.undrawn.add(job.source)
