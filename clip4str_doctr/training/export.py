@@ -26,7 +26,7 @@ from clip4str_doctr.training.validate import (
 from clip4str_doctr.weight_card import TENSOR_FILE, WeightCard, read_card
 from clip4str_doctr.weights import load_model, save_model
 
-__all__ = ["export"]
+__all__ = ["blend_into", "export"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def export(
     model: CLIP4STR = build_model(config)
     model.load_state_dict(state["average"]["weights"])
     if blend is not None:
-        other = _blend(model, blend, blend_share)
+        other = blend_into(model, blend, blend_share)
         sha256 = other.sha256[TENSOR_FILE]
         training = {**(training or {}), "blend": {"sha256": sha256, "share": blend_share}}
         licence = both_licences(licence, other.licence)
@@ -109,8 +109,11 @@ def _measured(folder: str | Path, card: WeightCard, recipe: Recipe, words: int) 
     return save_model(shipped, folder, measured, dtype=torch.float16)
 
 
-def _blend(model: CLIP4STR, folder: str | Path, share: float) -> WeightCard:
-    """Move every weight of `model` by `share` of the way to those of the folder -> the folder's card."""
+def blend_into(model: CLIP4STR, folder: str | Path, share: float) -> WeightCard:
+    """Move every weight of `model` by `share`, 0..1, of the way to those of a folder -> the folder's card.
+
+    Raises ValueError for a share outside 0..1 and for weights of other dimensions or another alphabet.
+    """
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"blend_share must be in 0..1, got {share}")
     theirs = load_model(folder)

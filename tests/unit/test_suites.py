@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from clip4str_doctr.training.suites import SUITES, labels_of, rendered
+from clip4str_doctr.training.suites import SUITES, checksum, drawn, labels_of, rendered
 from clip4str_doctr.training.suites.draw import draw_labels
 from clip4str_doctr.training.synth import VAL_FAMILIES, fonts_installed, is_held_out
 from clip4str_doctr.training.synth.fonts import usable_faces
@@ -102,3 +102,14 @@ def test_rendering(name: str) -> None:
 def test_more_words_than_there_are() -> None:
     with pytest.raises(ValueError, match="has 1000 words, cannot give 1001"):
         rendered("clean", 1001)
+
+
+@needs_fonts
+def test_the_same_words_can_be_drawn_anew() -> None:
+    suite = rendered("clean", 6)
+    crops, labels = drawn("clean", 6)
+    assert labels == suite.labels and checksum(crops) == checksum(suite.crops)
+    others, same = drawn("clean", 6, seed=SUITES["clean"].seed + 1)
+    assert same == labels and checksum(others) != checksum(crops)
+    with pytest.raises(ValueError, match="1000 words, cannot give 1001"):
+        drawn("clean", 1001)

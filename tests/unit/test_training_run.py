@@ -19,7 +19,7 @@ from micro_training import MICRO, RECIPE, SYMBOLS, Blocks, micro_recipe
 
 from clip4str_doctr.config import HALF_NORMALIZATION
 from clip4str_doctr.preprocess import Preprocess
-from clip4str_doctr.training import loop, run_log
+from clip4str_doctr.training import loop, run_log, shares
 from clip4str_doctr.training.data import Pools, batches_from, clean_share, sample_style
 from clip4str_doctr.training.export import export
 from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
@@ -32,7 +32,7 @@ from clip4str_doctr.training.start import model_config
 from clip4str_doctr.training.suites import SUITES
 from clip4str_doctr.training.synth import fonts_installed
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE
-from clip4str_doctr.training.validate import score, watched_certainty, watched_temperature
+from clip4str_doctr.training.validate import read_words, score, watched_certainty, watched_temperature
 from clip4str_doctr.weight_card import read_card
 from clip4str_doctr.weights import load_model, save_model
 
@@ -418,6 +418,38 @@ def test_export_blends_with_other_weights(tmp_path: Path, one_thread: None) -> N
             blend=Path(__file__).parents[2] / "pretrained" / "clip4str_vn_tiny",
         )
     assert not (tmp_path / "none").exists()
+
+
+def test_shares_of_a_run_are_read_apart(
+    tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        recipe = micro_recipe()
+        loop.save_checkpoint(
+            loop.TrainingRun(replace(recipe, run=replace(recipe.run, seed=seed))), tmp_path / loop.CHECKPOINT
+        )
+        export(tmp_path / loop.CHECKPOINT, tmp_path / f"run{seed}")
+    rng = np.random.default_rng(3)
+    crops = [rng.integers(0, 256, (16, 64, 3), np.uint8) for _ in range(12)]
+    answers = {name: read_words(load_model(tmp_path / name).float().eval(), crops) for name in ("run0", "run1")}
+    assert answers["run0"].texts != answers["run1"].texts
+    words = {name: (crops, read.texts) for name, read in answers.items()}
+    told: list[float] = []
+    found = shares.scores_of_shares(
+        tmp_path / loop.CHECKPOINT, tmp_path / "run0", (1.0, 0.0), words, lambda share, _: told.append(share)
+    )
+    assert told == list(found) == [1.0, 0.0]
+    assert found[1.0]["run0"].cased == 1.0 > found[1.0]["run1"].cased
+    assert found[0.0]["run1"].cased > found[0.0]["run0"].cased
+    if fonts_installed():
+        given = [str(tmp_path / loop.CHECKPOINT), str(tmp_path / "run0"), "--shares", "0.5", "--words", "1"]
+        monkeypatch.setattr(sys, "argv", ["shares", *given])
+        shares.main()
+        head, _, row = capsys.readouterr().out.splitlines()
+        assert [cell.strip() for cell in head.split("|")[5:-1]] == list(SUITES)
+        assert row.startswith("| 0.5 | ") and row.count("|") == head.count("|")
+    with pytest.raises(ValueError, match=r"0\.\.1, got 1\.5"):
+        shares.scores_of_shares(tmp_path / loop.CHECKPOINT, tmp_path / "run0", (1.5,), words)
 
 
 def test_averages_are_bound_by_the_terms_of_both() -> None:

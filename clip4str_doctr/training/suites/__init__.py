@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SUITES", "RenderedSuite", "Suite", "labels_of", "rendered"]
+__all__ = ["SUITES", "RenderedSuite", "Suite", "drawn", "labels_of", "rendered"]
 
 Crop = npt.NDArray[np.uint8]
 
@@ -105,24 +105,33 @@ def rendered(name: str, words: int = SIZE) -> RenderedSuite:
 
     Raises ValueError for an unknown suite or more words than it has, RuntimeError if its fonts are not installed.
     """
+    crops, labels = drawn(name, words)
+    spoken, pixels = zlib.crc32("\n".join(labels).encode()), checksum(crops[:_CHECKED])
+    return RenderedSuite(
+        name,
+        crops,
+        labels,
+        f"{spoken:08x}",
+        f"{pixels:08x}",
+        pixels == SUITES[name].pixels if words >= _CHECKED else None,
+    )
+
+
+def drawn(name: str, words: int, seed: int | None = None) -> tuple[list[Crop], list[str]]:
+    """Crops (H, W, 3) uint8 RGB of the first `words` labels of a suite, and these.
+
+    seed: of the pictures; another than the suite's own draws the same words in its fonts anew. Raises as `rendered`.
+    """
     from clip4str_doctr.training.synth import Renderer, Selection
 
     labels = labels_of(name)
     if not 0 < words <= len(labels):
         raise ValueError(f"the suite {name} has {len(labels)} words, cannot give {words}")
     suite = SUITES[name]
-    renderer = Renderer(suite.style, "val", suite.seed, Selection(labels, suite.heights, suite.families))
-    samples = [renderer.sample(index) for index in range(words)]
-    crops, drawn = [crop for crop, _ in samples], [label for _, label in samples]
-    spoken, pixels = zlib.crc32("\n".join(drawn).encode()), checksum(crops[:_CHECKED])
-    return RenderedSuite(
-        name,
-        crops,
-        drawn,
-        f"{spoken:08x}",
-        f"{pixels:08x}",
-        pixels == suite.pixels if words >= _CHECKED else None,
-    )
+    selection = Selection(labels, suite.heights, suite.families)
+    renderer = Renderer(suite.style, "val", suite.seed if seed is None else seed, selection)
+    crops, said = zip(*(renderer.sample(index) for index in range(words)), strict=True)
+    return list(crops), list(said)
 
 
 def checksum(crops: Sequence[Crop]) -> int:
