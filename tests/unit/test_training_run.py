@@ -390,15 +390,19 @@ def test_export_measures_the_suites_and_stores_a_temperature(
     assert again.temperature == 1.75 and again.certain_from == 0.8
 
 
-def test_export_blends_with_other_weights(tmp_path: Path, one_thread: None) -> None:
-    ends = {}
+def export_two_runs(folder: Path) -> None:
+    """Weights `other` and `own` of two seeds; the checkpoint of `own` stays."""
     for name, seed in (("other", 0), ("own", 1)):
         recipe = micro_recipe()
         loop.save_checkpoint(
-            loop.TrainingRun(replace(recipe, run=replace(recipe.run, seed=seed))), tmp_path / loop.CHECKPOINT
+            loop.TrainingRun(replace(recipe, run=replace(recipe.run, seed=seed))), folder / loop.CHECKPOINT
         )
-        export(tmp_path / loop.CHECKPOINT, tmp_path / name)
-        ends[name] = load_model(tmp_path / name).float().state_dict()
+        export(folder / loop.CHECKPOINT, folder / name)
+
+
+def test_export_blends_with_other_weights(tmp_path: Path, one_thread: None) -> None:
+    export_two_runs(tmp_path)
+    ends = {name: load_model(tmp_path / name).float().state_dict() for name in ("other", "own")}
     card = export(tmp_path / loop.CHECKPOINT, tmp_path / "blend", blend=tmp_path / "other", blend_share=0.25)
     other_sha = read_card(tmp_path / "other").sha256["model.safetensors"]
     assert card.training is not None and card.training["blend"] == {"sha256": other_sha, "share": 0.25}
@@ -423,33 +427,28 @@ def test_export_blends_with_other_weights(tmp_path: Path, one_thread: None) -> N
 def test_shares_of_a_run_are_read_apart(
     tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for seed in (0, 1):
-        recipe = micro_recipe()
-        loop.save_checkpoint(
-            loop.TrainingRun(replace(recipe, run=replace(recipe.run, seed=seed))), tmp_path / loop.CHECKPOINT
-        )
-        export(tmp_path / loop.CHECKPOINT, tmp_path / f"run{seed}")
+    export_two_runs(tmp_path)
     rng = np.random.default_rng(3)
     crops = [rng.integers(0, 256, (16, 64, 3), np.uint8) for _ in range(12)]
-    answers = {name: read_words(load_model(tmp_path / name).float().eval(), crops) for name in ("run0", "run1")}
-    assert answers["run0"].texts != answers["run1"].texts
+    answers = {name: read_words(load_model(tmp_path / name).float().eval(), crops) for name in ("other", "own")}
+    assert answers["other"].texts != answers["own"].texts
     words = {name: (crops, read.texts) for name, read in answers.items()}
     told: list[float] = []
     found = shares.scores_of_shares(
-        tmp_path / loop.CHECKPOINT, tmp_path / "run0", (1.0, 0.0), words, lambda share, _: told.append(share)
+        tmp_path / loop.CHECKPOINT, tmp_path / "other", (1.0, 0.0), words, lambda share, _: told.append(share)
     )
     assert told == list(found) == [1.0, 0.0]
-    assert found[1.0]["run0"].cased == 1.0 > found[1.0]["run1"].cased
-    assert found[0.0]["run1"].cased > found[0.0]["run0"].cased
+    assert found[1.0]["other"].cased == 1.0 > found[1.0]["own"].cased
+    assert found[0.0]["own"].cased > found[0.0]["other"].cased
     if fonts_installed():
-        given = [str(tmp_path / loop.CHECKPOINT), str(tmp_path / "run0"), "--shares", "0.5", "--words", "1"]
+        given = [str(tmp_path / loop.CHECKPOINT), str(tmp_path / "other"), "--shares", "0.5", "--words", "1"]
         monkeypatch.setattr(sys, "argv", ["shares", *given])
         shares.main()
         head, _, row = capsys.readouterr().out.splitlines()
         assert [cell.strip() for cell in head.split("|")[5:-1]] == list(SUITES)
         assert row.startswith("| 0.5 | ") and row.count("|") == head.count("|")
     with pytest.raises(ValueError, match=r"0\.\.1, got 1\.5"):
-        shares.scores_of_shares(tmp_path / loop.CHECKPOINT, tmp_path / "run0", (1.5,), words)
+        shares.scores_of_shares(tmp_path / loop.CHECKPOINT, tmp_path / "other", (1.5,), words)
 
 
 def test_averages_are_bound_by_the_terms_of_both() -> None:
