@@ -66,11 +66,18 @@ def schedule_progress(samples: int, active_seconds: float, recipe: ScheduleRecip
 
 
 def schedule_factor(progress: float, recipe: ScheduleRecipe) -> float:
-    """Share of the peak learning rate: linear warm-up, then half a cosine down to `final_factor`."""
+    """Share of the peak learning rate: linear warm-up, `hold` at the peak, then half a cosine to `final_factor`.
+
+    The long peak is that of Hu et al. 2024, MiniCPM (arXiv:2404.06395): the average rate, and with it the way gone,
+    is larger than a cosine's from the start, and the decay at the end takes the noise away as well.
+    """
     if progress < recipe.warmup:
         # Never quite zero, so that the first step already learns.
         return max(progress / recipe.warmup, 1e-3)
-    after = (progress - recipe.warmup) / max(1.0 - recipe.warmup, 1e-9)
+    decaying = recipe.warmup + recipe.hold
+    if progress < decaying:
+        return 1.0
+    after = (progress - decaying) / max(1.0 - decaying, 1e-9)
     return recipe.final_factor + (1.0 - recipe.final_factor) * 0.5 * (1.0 + math.cos(math.pi * after))
 
 

@@ -90,12 +90,13 @@ class OptimRecipe:
 
 @dataclass(frozen=True)
 class ScheduleRecipe:
-    """Linear warm-up, then a half cosine; the run ends when samples or hours (if given) are used up."""
+    """Linear warm-up, the peak, then a half cosine; the run ends when samples or hours (if given) are used up."""
 
     total_samples: int
     max_hours: float | None
     warmup: float
     final_factor: float
+    hold: float = 0.0  # share of the run at the peak, between the warm-up and the half cosine
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,8 @@ def _check(recipe: Recipe) -> None:
         "data.page": recipe.data.page,
         "data.sign": recipe.data.sign,
         "schedule.warmup": recipe.schedule.warmup,
+        "schedule.hold": recipe.schedule.hold,
+        "schedule.warmup + schedule.hold": recipe.schedule.warmup + recipe.schedule.hold,
         "schedule.final_factor": recipe.schedule.final_factor,
         "loss.caption_corruption": recipe.loss.caption_corruption,
         "loss.hidden_images": recipe.loss.hidden_images,

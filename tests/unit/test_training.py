@@ -223,6 +223,21 @@ def test_schedule_warms_up_then_falls_to_its_end() -> None:
     assert factors[10:] == sorted(factors[10:], reverse=True)
 
 
+def test_schedule_holds_its_peak_before_it_falls() -> None:
+    schedule = replace(load_recipe(RECIPE).schedule, warmup=0.1, hold=0.6, final_factor=0.0)
+    factors = [schedule_factor(step / 100, schedule) for step in range(101)]
+    assert factors[10:70] == [1.0] * 60
+    assert factors[85] == pytest.approx(0.5) and factors[100] == pytest.approx(0.0)
+    assert factors[70:] == sorted(factors[70:], reverse=True)
+
+
+def test_a_schedule_of_more_than_the_whole_run_is_refused() -> None:
+    values = load_recipe(RECIPE).to_dict()
+    values["schedule"] |= {"warmup": 0.5, "hold": 0.6}
+    with pytest.raises(ValueError, match=r"schedule\.warmup \+ schedule\.hold"):
+        recipe_from_dict(values)
+
+
 def test_progress_is_of_samples_or_hours_whichever_is_further() -> None:
     schedule = replace(load_recipe(RECIPE).schedule, total_samples=1000, max_hours=1.0)
     assert schedule_progress(500, 360.0, schedule) == 0.5
