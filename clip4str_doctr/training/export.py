@@ -59,7 +59,8 @@ def export(
     model: CLIP4STR = build_model(config)
     model.load_state_dict(state["average"]["weights"])
     if blend is not None:
-        other = blend_into(model, blend, blend_share)
+        blend_into(model, load_model(blend), blend_share)
+        other = read_card(Path(blend))
         sha256 = other.sha256[TENSOR_FILE]
         training = {**(training or {}), "blend": {"sha256": sha256, "share": blend_share}}
         licence = both_licences(licence, other.licence)
@@ -109,24 +110,22 @@ def _measured(folder: str | Path, card: WeightCard, recipe: Recipe, words: int) 
     return save_model(shipped, folder, measured, dtype=torch.float16)
 
 
-def blend_into(model: CLIP4STR, folder: str | Path, share: float) -> WeightCard:
-    """Move every weight of `model` by `share`, 0..1, of the way to those of a folder -> the folder's card.
+def blend_into(model: CLIP4STR, theirs: CLIP4STR, share: float) -> None:
+    """Move every weight of `model` by `share`, 0..1, of the way to those of another.
 
     Raises ValueError for a share outside 0..1 and for weights of other dimensions or another alphabet.
     """
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"blend_share must be in 0..1, got {share}")
-    theirs = load_model(folder)
     if theirs.config.symbols != model.config.symbols:
-        raise ValueError(f"weights to blend must have the run's alphabet, in its order; {folder} has another")
-    own, other = model.state_dict(), theirs.float().state_dict()
+        raise ValueError("weights to blend must have the run's alphabet, in its order; theirs is another")
+    own, other = model.state_dict(), theirs.state_dict()
     shapes, others = ({name: one.shape for name, one in weights.items()} for weights in (own, other))
     if shapes != others:
         differing = sorted(name for name in {*shapes, *others} if shapes.get(name) != others.get(name))
-        raise ValueError(f"weights to blend must have the run's dimensions; {folder} differs in {differing[:3]}")
+        raise ValueError(f"weights to blend must have the run's dimensions; theirs differ in {differing[:3]}")
     # Counters are no weights.
-    model.load_state_dict({k: v.lerp(other[k], share) if v.is_floating_point() else v for k, v in own.items()})
-    return read_card(Path(folder))
+    model.load_state_dict({k: v.lerp(other[k].to(v), share) if v.is_floating_point() else v for k, v in own.items()})
 
 
 def main() -> None:

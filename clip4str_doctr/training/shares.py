@@ -7,6 +7,7 @@ so that the suites themselves choose nothing; the share that reads best goes to 
 import argparse
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 from clip4str_doctr.checkpoint import read_run_state
@@ -17,8 +18,9 @@ from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.start import CHECKPOINT_PARTS
 from clip4str_doctr.training.suites import SUITES, Crop, drawn
 from clip4str_doctr.training.validate import score
+from clip4str_doctr.weights import load_model
 
-__all__ = ["main", "scores_of_shares"]
+__all__ = ["averaged_of_run", "main", "scores_of_shares"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,27 +32,33 @@ Words = Mapping[str, tuple[Sequence[Crop], Sequence[str]]]
 
 
 def scores_of_shares(
-    checkpoint: str | Path,
-    weights: str | Path,
+    run: CLIP4STR,
+    other: CLIP4STR,
     shares: Sequence[float],
     words: Words,
     tell: Callable[[float, dict[str, Scores]], object] | None = None,
 ) -> dict[float, dict[str, Scores]]:
-    """Share of `weights` in the average with the run's, 0..1 -> name of words -> what is read of them.
+    """Share of `other` in the average with `run`, 0..1 -> name of words -> what is read of them.
 
     words: name -> crops (H, W, 3) uint8 RGB and their labels. tell: is called with each share as soon as it is read.
-    Raises ValueError as `export` does for shares and weights that do not fit, WeightsError for files that are none.
+    Raises ValueError as `export` does for shares and weights that do not fit.
     """
-    state = read_run_state(Path(checkpoint), CHECKPOINT_PARTS, mapped=True)
-    model: CLIP4STR = build_model(model_config_from_dict(state["config"])).eval()
     found: dict[float, dict[str, Scores]] = {}
     for share in shares:
-        model.load_state_dict(state["average"]["weights"])
-        blend_into(model, weights, share)
+        model = deepcopy(run)
+        blend_into(model, other, share)
         found[share] = {name: score(model, crops, labels) for name, (crops, labels) in words.items()}
         if tell is not None:
             tell(share, found[share])
     return found
+
+
+def averaged_of_run(checkpoint: str | Path) -> CLIP4STR:
+    """The averaged weights of a run, as they read. Raises WeightsError for a file that is no run's checkpoint."""
+    state = read_run_state(Path(checkpoint), CHECKPOINT_PARTS, mapped=True)
+    model: CLIP4STR = build_model(model_config_from_dict(state["config"])).eval()
+    model.load_state_dict(state["average"]["weights"])
+    return model
 
 
 def main() -> None:
@@ -63,13 +71,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the pictures (default: {SEED})")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
+    # Before the pictures, which take a while: a wrong path is told at once.
+    run, other = averaged_of_run(arguments.checkpoint), load_model(arguments.weights)
     words: dict[str, tuple[list[Crop], list[str]]] = {}
     for name in SUITES:
         words[name] = drawn(name, arguments.words, arguments.seed)
         logger.info("drew %s", name)
     print("| share | mean | visual branch alone | CER | " + " | ".join(words) + " |")
     print("|--:" * (4 + len(words)) + "|")
-    scores_of_shares(arguments.checkpoint, arguments.weights, arguments.shares, words, _print_row)
+    scores_of_shares(run, other, arguments.shares, words, _print_row)
 
 
 def _print_row(share: float, scores: Mapping[str, Scores]) -> None:

@@ -40,6 +40,7 @@ ANEW = {
     "benchmarks/rendered-suites.json": WORDS_ANEW,
     "benchmarks/pages.json": PAGES_ANEW,
     "wide-crops.json": "python -m clip4str_doctr.benchmark.wide_crops --count 600 --seed 5 -o docs/wide-crops.json",
+    "boxes.json": "python -m clip4str_doctr.benchmark.boxes -o docs/boxes.json",
     "speed/adaptive.json": "python -m clip4str_doctr.benchmark.adaptive -o docs/speed/adaptive.json",
 }
 
@@ -68,6 +69,7 @@ def test_committed_figures_are_of_the_shipped_weights(name: str) -> None:
     [
         ("wide_crops", ["--count", "3", "--seed", "5"], "wide-crops.json"),
         ("adaptive", ["--words", "4"], "speed/adaptive.json"),
+        ("boxes", ["--words", "2"], "boxes.json"),
     ],
 )
 def test_modules_write_what_is_committed(

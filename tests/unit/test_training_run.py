@@ -434,9 +434,8 @@ def test_shares_of_a_run_are_read_apart(
     assert answers["other"].texts != answers["own"].texts
     words = {name: (crops, read.texts) for name, read in answers.items()}
     told: list[float] = []
-    found = shares.scores_of_shares(
-        tmp_path / loop.CHECKPOINT, tmp_path / "other", (1.0, 0.0), words, lambda share, _: told.append(share)
-    )
+    run, other = shares.averaged_of_run(tmp_path / loop.CHECKPOINT), load_model(tmp_path / "other")
+    found = shares.scores_of_shares(run, other, (1.0, 0.0), words, lambda share, _: told.append(share))
     assert told == list(found) == [1.0, 0.0]
     assert found[1.0]["other"].cased == 1.0 > found[1.0]["own"].cased
     assert found[0.0]["own"].cased > found[0.0]["other"].cased
@@ -448,7 +447,7 @@ def test_shares_of_a_run_are_read_apart(
         assert [cell.strip() for cell in head.split("|")[5:-1]] == list(SUITES)
         assert row.startswith("| 0.5 | ") and row.count("|") == head.count("|")
     with pytest.raises(ValueError, match=r"0\.\.1, got 1\.5"):
-        shares.scores_of_shares(tmp_path / loop.CHECKPOINT, tmp_path / "other", (1.5,), words)
+        shares.scores_of_shares(run, other, (1.5,), words)
 
 
 def test_averages_are_bound_by_the_terms_of_both() -> None:
