@@ -102,9 +102,14 @@ def read_run_state(path: Path, parts: Sequence[str], *, mapped: bool = False) ->
     """What one of our training runs saved: tensors and plain containers, which must hold `parts`.
 
     mapped: tensors stay in the file, which must not be written over meanwhile; an optimiser's may be gigabytes.
-    Raises WeightsError for a file that is anything else, or damaged.
+    Raises WeightsError for a file that is anything else, or damaged, which takes a second or two to find out.
     """
     wanted = f"expected the checkpoint.pt of a training run, which holds {', '.join(parts)}"
+    # torch checks no checksums, and what is wrong in a tensor shows nowhere.
+    if zipfile.is_zipfile(path) and (damaged := _damaged_record(path)):
+        raise WeightsError(
+            f"{path} is damaged: the CRC-32 of {damaged} in it does not match; take a copy that is whole"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -176,15 +181,18 @@ def _check_records(path: Path, *, checksums: bool) -> None:
             )
         if not any(name.endswith("data.pkl") for name in names):
             raise WeightsError(f"{path} is a zip archive without tensors, starting with {names[:3]}; {_WANTED}")
-        if not checksums:
-            return
-        # The only check there is: nobody has published a hash of the file. One or two seconds for 2.6 GB.
-        try:
-            damaged = archive.testzip()
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, ValueError) as error:
-            damaged = str(error)
-    if damaged is not None:
+    # The only check there is: nobody has published a hash of the file.
+    if checksums and (damaged := _damaged_record(path)):
         raise WeightsError(f"{path} is damaged: the CRC-32 of {damaged} in it does not match; download it again")
+
+
+def _damaged_record(path: Path) -> str | None:
+    """The first record of an archive that is not what was written, if any: one or two seconds for 2.6 GB."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, ValueError) as error:
+        return _reason(error)
 
 
 def _check_pickle(path: Path) -> None:

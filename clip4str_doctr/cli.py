@@ -27,7 +27,6 @@ from clip4str_doctr.pages.command import add_arguments as add_page_arguments
 if TYPE_CHECKING:
     import torch
 
-    from clip4str_doctr.training.recipe import Recipe
 
 __all__ = ["main"]
 
@@ -308,9 +307,9 @@ def _train(args: argparse.Namespace) -> int:
     if args.mclip is not None and args.init is None:
         raise CommandError("--mclip goes with --init CKPT; leave it out, or say which checkpoint it belongs to")
     try:
-        recipe = _with_options(load_recipe(path), args)
+        recipe = load_recipe(path, _instead(args))
         model_config(recipe.model)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CommandError(str(error)) from error
     if not recipe.words.train and (args.strict_labels or speaks_of_words(path)):
         what = "--strict-labels is" if args.strict_labels else f"{path.name} is a recipe"
@@ -343,19 +342,15 @@ def _bench(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
 
 
-def _with_options(recipe: "Recipe", args: argparse.Namespace) -> "Recipe":
-    """The recipe with what the command line says instead. Raises ValueError as reading a recipe does."""
-    from clip4str_doctr.training.recipe import recipe_from_dict
-
-    values = recipe.to_dict()
-    for part, key, given in (
-        ("model", "init", args.init),
-        ("words", "train", args.data),
-        ("words", "val", args.val),
-    ):
-        if given is not None:
-            values[part][key] = given
-    return recipe_from_dict(values)
+def _instead(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What the command line says in place of a recipe: section -> key -> value."""
+    words = {"train": args.data, "val": args.val}
+    given = {"model": {"init": args.init}, "words": words}
+    return {
+        part: said
+        for part, keys in given.items()
+        if (said := {key: value for key, value in keys.items() if value is not None})
+    }
 
 
 def _recipe(name: str) -> Path:

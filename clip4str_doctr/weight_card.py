@@ -103,8 +103,9 @@ def card_from_dict(values: Mapping[str, Any]) -> WeightCard:
     if isinstance(preprocess, Mapping):
         try:
             parts["preprocess"] = PreprocessConfig(**{key: tuple(value) for key, value in preprocess.items()})
-        except TypeError as error:
-            raise WeightsError(f"the card's preprocess must hold mean and std, got {dict(preprocess)}") from error
+        except (TypeError, ValueError) as error:
+            what = f"the card's preprocess must hold mean and std, got {dict(preprocess)} ({error})"
+            raise WeightsError(what) from error
     card = WeightCard(**parts)
     if "normalization" in values and values["normalization"] != card.normalization:
         raise WeightsError(

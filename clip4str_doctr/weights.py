@@ -80,7 +80,7 @@ def load_model(
     if place.is_dir():
         model = read_folder(place, None if mclip is None else load_tokenizer(mclip))
         if mclip is not None and not isinstance(model.text_tower, MClipTextTower):
-            raise ValueError(f"{path} holds a {model.config.arch}, whose text tower takes no tokenizer; leave it out")
+            raise WeightsError(f"{path} holds a {model.config.arch}, whose text tower takes no tokenizer; leave it out")
     else:
         model = _load_published(place, mclip)
     if normalization is not None:

@@ -1,16 +1,18 @@
 """The curve of a training run: `python -m clip4str_doctr.training.curve runs/NAME/log.jsonl -o curve.png`."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
+
+from clip4str_doctr.training.run_log import said_by
 
 __all__ = ["draw_curve", "read_log"]
 
 
 def read_log(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A run's log.jsonl -> its train lines and its validation lines, in order."""
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = [said for line in text.splitlines() if (said := said_by(line)) is not None]
     return [line for line in lines if line["kind"] == "train"], [line for line in lines if line["kind"] == "validation"]
 
 

@@ -13,7 +13,14 @@ from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.config import model_config_from_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
-from clip4str_doctr.training.provenance import both_licences, data_of, licence_of, samples_of, source_of
+from clip4str_doctr.training.provenance import (
+    both_licences,
+    data_of,
+    licence_of,
+    published_recipe,
+    samples_of,
+    source_of,
+)
 from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
 from clip4str_doctr.training.start import CHECKPOINT_PARTS
 from clip4str_doctr.training.validate import (
@@ -73,7 +80,7 @@ def export(
         # They are of the run's own weights, which blended ones are not.
         metrics={"watched": _watched(state, recipe)} if state["scores"] and blend is None else {},
         data=data,
-        recipe=state["recipe"],
+        recipe=published_recipe(state["recipe"]),
         commit=commit,
         training={"samples": samples_of(state), "hours": round(state["active_seconds"] / 3600, 2), **(training or {})},
     )

@@ -76,7 +76,7 @@ def hold_back(words: Sequence[Word], share: float, most: int) -> tuple[list[Word
 
     All words of one label go to the same side; where every label has more words than are wanted, those of the rarest
     are held back. Which labels are held back depends on the labels and their counts alone, so a data set may be copied
-    or put in another order.
+    or put in another order. Raises DatasetError where even the rarest label has more than `most` words.
     """
     wanted = min(max(round(len(words) * share), 1), most)
     count: dict[str, int] = {}
@@ -91,6 +91,12 @@ def hold_back(words: Sequence[Word], share: float, most: int) -> tuple[list[Word
             taken += count[label]
     if not held and drawn:
         held = {min(drawn, key=count.__getitem__)}
+        if count[min(held)] > most:
+            raise DatasetError(
+                f"none of the {len(count)} labels can be held back for validation: each has more than "
+                f"words.val_words = {most} words, none of which would be trained on; give a data set of its own with "
+                "--val"
+            )
         logger.warning("every label has more than %d words; all %d of one are held back", wanted, count[min(held)])
     return [word for word in words if word.label not in held], [word for word in words if word.label in held]
 

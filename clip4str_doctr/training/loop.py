@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,18 +47,22 @@ from clip4str_doctr.training.optim import (
 )
 from clip4str_doctr.training.precision import autocast_dtype
 from clip4str_doctr.training.pupils import find_pupil
-from clip4str_doctr.training.recipe import FREE_KEYS, FreezeRecipe, OtherRecipeError, Recipe, recipe_from_dict
+from clip4str_doctr.training.recipe import (
+    FREE_KEYS,
+    FreezeRecipe,
+    OtherRecipeError,
+    Recipe,
+    RecipeError,
+    recipe_from_dict,
+)
+from clip4str_doctr.training.run_folder import CHECKPOINT, LOG, WEIGHTS, check_unused, is_exported, remove_parts
 from clip4str_doctr.training.run_lock import only_run, stop_requests
 from clip4str_doctr.training.run_log import RunLog
 from clip4str_doctr.training.start import Start, check_alphabet, find_start, fitting_head
 from clip4str_doctr.training.validate import watched_styles
-from clip4str_doctr.weight_card import TENSOR_FILE
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT = "checkpoint.pt"
-LOG = "log.jsonl"
-WEIGHTS = "weights"
 MAX_SKIPPED = 20
 # What a run needs of its checkpoint to go on.
 _RUN_PARTS = "config recipe step active_seconds scores model ctc_head average optimizer".split()
@@ -77,10 +82,10 @@ def train(
     If checkpoint.pt exists the run goes on from it, exactly as if it had never stopped -> whether the run is complete.
     Otherwise it starts from `recipe.model.init`, for which `tokenizer` is as in `find_start`.
     strict_labels: as in `own_words`; the words that are left out without it are listed in left_out.tsv.
-    Raises OtherRecipeError if the checkpoint belongs to another recipe or other words, RecipeError for a model that
-    cannot write what is rendered, and for a folder that another run writes to, DatasetError for data sets that cannot
-    be used, MissingFontsError where there is nothing to render with, WeightsError for a checkpoint.pt that is damaged
-    or another's, and what `find_start` raises.
+    Raises OtherRecipeError if the checkpoint belongs to another recipe or other words, or if `out` holds weights but no
+    checkpoint, RecipeError for a model that cannot be, or cannot write what is rendered, and for a folder that another
+    run writes to, DatasetError for data sets that cannot be used, MissingFontsError where there is nothing to render
+    with, WeightsError for a checkpoint.pt that is damaged or another's, and what `find_start` raises.
     """
     out = Path(out)
     state: dict[str, Any] | None = None
@@ -88,7 +93,8 @@ def train(
         if (out / CHECKPOINT).exists():
             # Held before it is read: another process may be about to save what comes after it.
             held.enter_context(only_run(out))
-            state = read_run_state(out / CHECKPOINT, _RUN_PARTS)
+            # Mapped: beside what is built from it there would be no room for gigabytes read. It is let go below.
+            state = read_run_state(out / CHECKPOINT, _RUN_PARTS, mapped=True)
         # Going on needs only what the checkpoint holds, even if what it once started from has gone.
         start = find_start(recipe.model, tokenizer) if state is None else Start(model_config_from_dict(state["config"]))
         rendering = factory is default_samples and bool(watched_styles(recipe))
@@ -100,19 +106,20 @@ def train(
             held.enter_context(only_run(out))
             if (out / CHECKPOINT).exists():
                 raise OtherRecipeError(f"another run has begun in {out} meanwhile; the same command goes on from there")
+            check_unused(out)
         torch.set_num_threads(recipe.run.threads)
         run = TrainingRun(recipe, start, own, precision=None if state is None else state.get("precision"))
         if state is not None:
             run.load_state_dict(state)
             logger.info("resumed at step %d", run.step)
-            if run.progress >= 1.0 and _exported(out):
+            if run.progress >= 1.0 and is_exported(out, recipe.model.reader):
                 return True
         # Gigabytes of the published model, of which the run has its own copies.
         state, image_size = None, start.config.image_tower.image_size
         del start
         if rendering:
             run.check_fonts()
-        _remove_parts(out)
+        remove_parts(out)
         if own is not None:
             factory = mixed_with(own, recipe, factory, out, image_size)
         with stop_requests() as stop:
@@ -123,18 +130,6 @@ def train(
         del run
         export(out / CHECKPOINT, out / WEIGHTS)
         return True
-
-
-def _remove_parts(out: Path) -> None:
-    """What a run left behind that was killed while it saved."""
-    for part in out.glob(f".{CHECKPOINT}.*.part"):
-        part.unlink()
-
-
-def _exported(out: Path) -> bool:
-    """Whether a run's folder holds the weights of its last checkpoint; those of a run given more time are older."""
-    weights = out / WEIGHTS / TENSOR_FILE
-    return weights.is_file() and weights.stat().st_mtime_ns >= (out / CHECKPOINT).stat().st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -171,7 +166,10 @@ class TrainingRun:
         self.autocast = autocast_dtype(recipe.run.precision, self.device, precision)
         self.config = start.config
         self.pupil = find_pupil(recipe.model.reader)
-        self.model: Any = self.pupil.build(self.config)
+        try:
+            self.model: Any = self.pupil.build(self.config)
+        except ValueError as error:
+            raise RecipeError(f"model.overrides ask for what cannot be built: {error}") from error
         if start.weights is not None:
             self.model.load_state_dict(start.weights)
         self.model.to(self.device)
@@ -338,10 +336,13 @@ class TrainingRun:
             )
         self.model.load_state_dict(state["model"])
         self.ctc_head.load_state_dict(state["ctc_head"])
-        # Anew: with its weights the model was given its tokenizer, whose files are part of what is averaged.
+        # Anew: with its weights the model was given its tokenizer, whose files are part of what is averaged. The one
+        # before goes first, for it is as large as the model.
+        del self.average
         self.average = MovingAverage(self.model, self.recipe.optim.ema_decay)
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        # Copied, for it keeps the tensors it is given, and those may lie in a file that is about to be replaced.
+        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))
         self.fonts = state.get("fonts")
         self.origin = state.get("origin")  # checkpoints of before there were other starts than random ones lack it
         self.step, self.active_seconds, self.scores = state["step"], state["active_seconds"], state["scores"]

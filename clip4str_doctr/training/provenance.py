@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["both_licences", "data_of", "licence_of", "samples_of", "source_of"]
-
+__all__ = ["both_licences", "data_of", "licence_of", "published_recipe", "samples_of", "source_of"]
 
 _UNSTATED = "not stated"
 
@@ -19,7 +18,8 @@ def source_of(state: Mapping[str, Any]) -> str:
     """state: of a `TrainingRun` -> where its weights come from, and where those came from that it started from."""
     if origin := state.get("origin"):
         return (
-            f"trained by clip4str_doctr.training from {origin['name']} (SHA-256 {origin['sha256']}): {origin['source']}"
+            f"trained by clip4str_doctr.training from {_public(origin['name'])} (SHA-256 {origin['sha256']}): "
+            f"{origin['source']}"
         )
     return "trained from scratch by clip4str_doctr.training"
 
@@ -47,7 +47,7 @@ def data_of(state: Mapping[str, Any]) -> str:
     samples = samples_of(state)
     rendered = "Vietnamese words rendered by clip4str_doctr.training.synth"
     if own:
-        names = ", ".join(Path(folder).name for folder in recipe["words"]["train"])
+        names = ", ".join(_public(folder) for folder in recipe["words"]["train"])
         whose = f"the {own['train']} of {names} (SHA-256 {own['sha256']})"
         share = recipe["words"]["share"]
         others = f", {share:.0%} of them {whose}, the others {rendered}"
@@ -55,3 +55,18 @@ def data_of(state: Mapping[str, Any]) -> str:
     else:
         data = f"{samples} {rendered}"
     return f"{data}; before that: {origin['data'] or 'not stated'}" if origin else data
+
+
+def published_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as a card tells it: without the folders that its files lay in, which may say whose they are."""
+    told = {part: dict(values) for part, values in recipe.items()}
+    if told["model"].get("init"):
+        told["model"]["init"] = _public(told["model"]["init"])
+    if "words" in told:
+        told["words"] |= {key: [_public(folder) for folder in told["words"].get(key, ())] for key in ("train", "val")}
+    return told
+
+
+def _public(name: str) -> str:
+    """The name of a file or folder without where it lies; hub addresses as they are."""
+    return name if name.startswith("hf://") else Path(name).name

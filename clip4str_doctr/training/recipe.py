@@ -178,13 +178,20 @@ READERS = ("clip4str", "parseq")
 MATRICES = ("adamw", "muon")
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe file. Raises ValueError naming an unknown, missing or mistyped key."""
+def load_recipe(path: str | Path, instead: Mapping[str, Mapping[str, Any]] | None = None) -> Recipe:
+    """Read a recipe file. instead: section -> key -> value in place of the file's.
+
+    Raises ValueError naming an unknown, missing or mistyped key, OSError for a file that cannot be read.
+    """
     import yaml
 
     try:
         with open(path, encoding="utf-8") as file:
             values = yaml.safe_load(file)
+        if isinstance(values, dict):
+            for part, keys in (instead or {}).items():
+                if isinstance(section := values.setdefault(part, {}), dict):
+                    section.update(keys)
         return recipe_from_dict(values)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
@@ -284,6 +291,9 @@ def _check_measures(recipe: Recipe) -> None:
     if recipe.optim.learning_rate == math.inf:
         raise ValueError("optim.learning_rate must be finite, got inf")
     from_zero = {
+        "data.seed": recipe.data.seed,
+        "data.val_seed": recipe.data.val_seed,
+        "run.seed": recipe.run.seed,
         "data.workers": recipe.data.workers,
         "optim.tower_factor": recipe.optim.tower_factor,
         "optim.decoder_factor": recipe.optim.decoder_factor,

@@ -17,7 +17,7 @@ from clip4str_doctr.atomic import written
 if TYPE_CHECKING:
     from clip4str_doctr.training.loop import StepReport, TrainingRun
 
-__all__ = ["LONGEST_TICK", "RunLog"]
+__all__ = ["LONGEST_TICK", "RunLog", "said_by"]
 
 logger = logging.getLogger(__name__)
 
@@ -95,15 +95,15 @@ def _cut_after(path: Path, step: int) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept = {line: said for line in lines if line.endswith("\n") and (said := _said(line)) and said["step"] <= step}
+    kept = {line: said for line in lines if line.endswith("\n") and (said := said_by(line)) and said["step"] <= step}
     if len(kept) < len(lines):
         with written(path) as part:
             part.write_text("".join(kept), encoding="utf-8")
     return list(kept.values())
 
 
-def _said(line: str) -> dict[str, Any] | None:
-    """What a line of the log says, None if it is none."""
+def said_by(line: str) -> dict[str, Any] | None:
+    """What a line of log.jsonl says; None if it is none, as a crash may leave one."""
     try:
         said = json.loads(line)
     except ValueError:

@@ -312,6 +312,19 @@ def test_options_of_train_reach_the_run(trained: list[Any], tmp_path: Path) -> N
     assert out == given["out"] and rest == {"tokenizer": given["mclip"], "strict_labels": True}
 
 
+def test_a_recipe_may_name_what_to_watch_only(trained: list[Any], tmp_path: Path, capsys: Any) -> None:
+    recipe = tmp_path / "mine.yaml"
+    ours = cli._recipe("clip4str_vn_tiny_finetune").read_text(encoding="utf-8")
+    assert ours.count("\nwords:\n") == 1
+    recipe.write_text(ours.replace("\nwords:\n", "\nwords:\n  val: [watched]\n"), encoding="utf-8")
+    trained.append(True)
+    assert cli.main(["train", str(recipe), "--data", "mine"]) == 0
+    words = trained.pop()[0].words
+    assert words.train == ("mine",) and words.val == ("watched",)
+    assert cli.main(["train", str(recipe)]) == 2
+    assert "words.val watches words.train, which is empty" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("present", [True, False])
 def test_a_gpu_is_taken_where_there_is_one(present: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
@@ -347,6 +360,9 @@ def test_train_takes_a_recipe_by_path_or_name(tmp_path: Path, capsys: Any) -> No
         assert cli.main(["train", str(recipe)]) == 2
         assert re.search(rf"mine.yaml.*{told}", capsys.readouterr().err, re.DOTALL)
     ours = cli._recipe("clip4str_vn_tiny").read_text(encoding="utf-8")
+    recipe.write_text(re.sub(r"val_seed: \d+", "val_seed: -1", ours), encoding="utf-8")
+    assert cli.main(["train", str(recipe)]) == 2
+    assert "data.val_seed must be 0 or more, got -1" in capsys.readouterr().err
     recipe.write_text(ours.replace("preset: clip4str_vn_tiny", "preset: clip5str"), encoding="utf-8")
     assert cli.main(["train", str(recipe)]) == 2
     assert "clip5str" in capsys.readouterr().err

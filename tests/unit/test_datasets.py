@@ -215,7 +215,7 @@ def test_words_are_held_back_by_label_whatever_their_order(tmp_path: Path) -> No
     assert not {word.label for word in train} & {word.label for word in val}
     again = hold_back(words[::-1], 0.2, 500)[1]
     assert {word.name for word in again} == {word.name for word in val}
-    assert len({word.label for word in hold_back(words, 0.9, 1)[1]}) == 1
+    assert len({word.label for word in hold_back(words, 0.05, 500)[1]}) == 1
 
 
 def test_few_labels_of_many_words_are_not_all_held_back(tmp_path: Path, caplog: Any) -> None:
@@ -224,7 +224,9 @@ def test_few_labels_of_many_words_are_not_all_held_back(tmp_path: Path, caplog: 
         assert {word.label for word in hold_back(words.words, 0.5, most)[1]} == {"d", "e"}
     assert len(hold_back(words.words, 0.5, 7)[1]) == 7 and "held back" not in caplog.text
     without = [word for word in words.words if word.label in "abc"]
-    assert [word.label for word in hold_back(without, 0.5, 2)[1]] == ["b"] * 5
+    with pytest.raises(DatasetError, match=r"none of the 3 labels .* words\.val_words = 2 words.* with --val"):
+        hold_back(without, 0.5, 2)
+    assert [word.label for word in hold_back(without, 0.1, 5)[1]] == ["b"] * 5
     assert "every label has more than 2 words; all 5 of one are held back" in caplog.text
 
 

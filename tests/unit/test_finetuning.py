@@ -15,7 +15,7 @@ from PIL import Image
 
 from clip4str_doctr.checkpoint import read_run_state
 from clip4str_doctr.training import loop, losses
-from clip4str_doctr.training.curve import draw_curve
+from clip4str_doctr.training.curve import draw_curve, read_log
 from clip4str_doctr.training.data import Batch
 from clip4str_doctr.training.export import export
 from clip4str_doctr.training.freezing import freeze, recompute_layers, tower_layers
@@ -250,6 +250,14 @@ def test_a_run_on_own_words_says_what_it_read_before_and_after(words: Path, micr
     assert card.metrics["watched"]["own_words"] == 1
     draw_curve(tmp_path / "run" / loop.LOG, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 1000
+    # A run that lost power leaves a line that is none; it is cut off when the run goes on.
+    with open(tmp_path / "run" / loop.LOG, "a", encoding="utf-8") as log:
+        log.write('{"step": 5, "sam')
+    assert [line["step"] for line in read_log(tmp_path / "run" / loop.LOG)[1]] == [0, 4]
+    # Of where the words lay, which may be a customer's folder, nothing goes out with the weights.
+    card_text = (tmp_path / "run" / loop.WEIGHTS / "card.json").read_text(encoding="utf-8")
+    assert str(tmp_path) not in card_text and card.recipe is not None
+    assert card.recipe["words"]["train"] == [words.name] and card.recipe["model"]["init"] == micro_folder.name
 
 
 def test_a_run_that_starts_from_one_on_own_words_says_so(words: Path, micro_folder: Path, tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def test_a_config_of_somebody_elses_beside_a_state_dict(tmp_path: Path, micro: C
 
 
 def test_a_tokenizer_for_a_tower_that_takes_none(micro_folder: Path) -> None:
-    with pytest.raises(ValueError, match="clip4str_vn_tiny, whose text tower takes no tokenizer; leave it out"):
+    with pytest.raises(WeightsError, match="clip4str_vn_tiny, whose text tower takes no tokenizer; leave it out"):
         load_model(micro_folder, tokenizer=M_CLIP)
 
 

@@ -26,14 +26,15 @@ from clip4str_doctr.training.losses import CTCHead, LossRecipe, plm_loss
 from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.optim import build_optimizer
 from clip4str_doctr.training.provenance import both_licences
-from clip4str_doctr.training.recipe import OptimRecipe, RecipeError, load_recipe
+from clip4str_doctr.training.recipe import OptimRecipe, OtherRecipeError, RecipeError, load_recipe
+from clip4str_doctr.training.run_folder import is_exported
 from clip4str_doctr.training.run_lock import only_run
 from clip4str_doctr.training.start import model_config
 from clip4str_doctr.training.suites import SUITES
 from clip4str_doctr.training.synth import fonts_installed
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE
 from clip4str_doctr.training.validate import read_words, score, watched_certainty, watched_temperature
-from clip4str_doctr.weight_card import read_card
+from clip4str_doctr.weight_card import CARD_FILE, WeightsError, read_card
 from clip4str_doctr.weights import load_model, save_model
 
 # Data
@@ -356,8 +357,45 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_its_log_anew(
     whole = told(tmp_path / "run")
     assert whole[0] == (0, "validation")
     (tmp_path / "run" / loop.CHECKPOINT).unlink()
+    # Weights without a checkpoint are somebody's: not to be written over.
+    card = (tmp_path / "run" / loop.WEIGHTS / CARD_FILE).read_bytes()
+    with pytest.raises(OtherRecipeError, match=r"weights is there, but no checkpoint\.pt .*give another --out folder"):
+        loop.train(recipe, tmp_path / "run", Blocks)
+    assert told(tmp_path / "run") == whole and (tmp_path / "run" / loop.WEIGHTS / CARD_FILE).read_bytes() == card
+    shutil.rmtree(tmp_path / "run" / loop.WEIGHTS)
     assert loop.train(recipe, tmp_path / "run", Blocks)
     assert told(tmp_path / "run") == whole
+
+
+def test_weights_that_were_half_replaced_are_written_again(tmp_path: Path, one_thread: None) -> None:
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    assert is_exported(tmp_path, "clip4str")
+    # The card is moved last, and out of the way before.
+    (tmp_path / loop.WEIGHTS / CARD_FILE).unlink()
+    assert not is_exported(tmp_path, "clip4str")
+
+
+def test_a_checkpoint_whose_numbers_were_damaged_is_refused(tmp_path: Path, one_thread: None) -> None:
+    run = loop.TrainingRun(micro_recipe())
+    loop.save_checkpoint(run, tmp_path / loop.CHECKPOINT)
+    content = bytearray((tmp_path / loop.CHECKPOINT).read_bytes())
+    weights = next(iter(run.averaged_model().state_dict().values())).numpy().tobytes()
+    content[content.index(weights) + 1] ^= 255
+    (tmp_path / loop.CHECKPOINT).write_bytes(content)
+    for read in (
+        lambda: loop.train(micro_recipe(), tmp_path, Blocks),
+        lambda: export(tmp_path / loop.CHECKPOINT, tmp_path / "new"),
+    ):
+        with pytest.raises(WeightsError, match=r"checkpoint\.pt is damaged: the CRC-32 of .*take a copy that is whole"):
+            read()
+
+
+def test_a_model_that_cannot_be_built_is_a_fault_of_the_recipe() -> None:
+    recipe = micro_recipe()
+    start = loop.Start(model_config(recipe.model))
+    broken = replace(start.config, decoder=replace(start.config.decoder, heads=5))
+    with pytest.raises(RecipeError, match=r"model\.overrides ask for what cannot be built: "):
+        loop.TrainingRun(recipe, loop.Start(broken))
 
 
 @pytest.mark.skipif(not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[train]")
