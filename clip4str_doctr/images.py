@@ -12,11 +12,19 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from clip4str_doctr.file_types import IMAGE_SUFFIXES
 
-__all__ = ["IMAGE_SUFFIXES", "UnreadableImageError", "count_frames", "find_images", "natural_key", "open_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "UnreadableImageError",
+    "count_frames",
+    "find_images",
+    "natural_key",
+    "open_image",
+    "orientation_of",
+]
 
 # Of these Pillow scales whole grey levels of more than 8 bits to 16, also where it calls the mode "I".
 _WHITE_IS_65535 = frozenset({"PNG", "PPM"})
@@ -73,7 +81,7 @@ def open_image(path: Path | BinaryIO, frame: int = 0) -> npt.NDArray[np.uint8]:
     too; everything below is read, from half of it on with Pillow's DecompressionBombWarning.
     Raises UnreadableImageError.
     """
-    with _readable(), Image.open(path) as image:
+    with _readable(), _opened(path) as image:
         if frame:
             image.seek(frame)
         whites = (65535,) if image.mode == "I" and image.format in _WHITE_IS_65535 else (1, 255, 65535)
@@ -85,10 +93,26 @@ def open_image(path: Path | BinaryIO, frame: int = 0) -> npt.NDArray[np.uint8]:
         return np.array(upright)
 
 
+@contextmanager
+def _opened(path: Path | BinaryIO) -> Iterator[Image.Image]:
+    """Opened by name, Pillow (13.0) maps the pixels of a plain TIFF, of one that lies on its side as if it stood
+    upright: what comes is no picture."""
+    if isinstance(path, Path):
+        with path.open("rb") as file, Image.open(file) as image:
+            yield image
+    else:
+        with Image.open(path) as image:
+            yield image
+
+
 def stretch_of(image: Image.Image) -> tuple[float, float]:
     """What the width and height of a TIFF are multiplied by where its resolutions differ by a tenth or more: faxes have
-    204 dots an inch across and 98 down. (1.0, 1.0) of all other images."""
+    204 dots an inch across and 98 down. (1.0, 1.0) of all other images. image: as opened, before it is loaded."""
     across, down = (float(value) for value in image.info.get("dpi", (0, 0)))
+    # Dots an inch are of the rows and columns that are stored, which five to eight exchange.
+    # The tag itself: Pillow turns no TIFF that was asked for its EXIF before it is loaded.
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(ExifTags.Base.Orientation) in (5, 6, 7, 8):
+        across, down = down, across
     if image.format != "TIFF" or min(across, down) <= 0 or not 1.1 <= max(across, down) / min(across, down) <= 4:
         return 1.0, 1.0
     return max(down / across, 1.0), max(across / down, 1.0)
@@ -122,13 +146,17 @@ def _upright(image: Image.Image) -> Image.Image:
     # TIFF is turned by Pillow when it is loaded, and its tag is then gone.
     image.load()
     # Not ImageOps.exif_transpose: it also writes all EXIF data anew, and so fails where any other tag is damaged.
-    try:
-        exif = image.getexif()
-    except (OSError, SyntaxError, ValueError, struct.error):
-        # Pillow reads damaged EXIF of a JPEG as none, that of a PNG or WebP not at all; the pixels are whole.
-        return image
-    turn = _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
+    turn = _TURNS.get(orientation_of(image))
     return image if turn is None else image.transpose(turn)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF orientation, 1 (upright) where there is none, or EXIF that cannot be read: the pixels are whole."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, SyntaxError, TypeError, ValueError, struct.error):
+        # Pillow reads damaged EXIF of a JPEG mostly as none, that of a PNG or WebP not at all.
+        return 1
 
 
 def _to_rgb(image: Image.Image, whites: tuple[int, ...]) -> Image.Image:

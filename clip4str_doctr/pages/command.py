@@ -192,8 +192,10 @@ def _read_file(job: Job, count: int, run: _Run) -> bool:
     # Whose drawings are missing only: somebody may have corrected the output by hand.
     kept = run.origins is not None and not run.args.overwrite and job.written(run.origins)
     pages, unread = _pages_of(job, count, run)
+    whole = not unread and job.source not in run.undrawn
     if kept and job.output is not None:
-        job.output.touch()  # it follows its drawings, which tells that they are whole
+        if whole:
+            job.output.touch()  # it follows its drawings, which tells that they are whole
     elif job.output is not None and run.origins is not None:
         if complaint := run.complaint_about(job.output, job.source):
             raise FileExistsError(complaint)
@@ -211,7 +213,7 @@ def _read_file(job: Job, count: int, run: _Run) -> bool:
         # Through the bar, which is drawn anew below the text.
         run.bar.write(title + _text(pages, run.args), file=sys.stdout, end="\n" if run.named else "")
         sys.stdout.flush()
-    return not unread and job.source not in run.undrawn
+    return whole
 
 
 def _predictor(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> Any:

@@ -22,7 +22,7 @@ from doctr.io.elements import Page
 from PIL import Image
 
 from clip4str_doctr.atomic import written
-from clip4str_doctr.images import open_image, stretch_of
+from clip4str_doctr.images import open_image, orientation_of, stretch_of
 from clip4str_doctr.pages.files import POINTS_PER_INCH, is_pdf, opened_pdf
 from clip4str_doctr.pages.reading import turn_of, words_of
 
@@ -98,7 +98,7 @@ def _save_pictures(source: Path, frames: range, pages: Sequence[Page], font_file
                 pdf.new_page(*_A4).close()
                 continue
             lying = turn_of(page) % 180 != 0
-            size = page_size(source, page.dimensions[::-1] if lying else page.dimensions)
+            size = page_size(source, page.dimensions[::-1] if lying else page.dimensions, frame)
             target = pdf.new_page(*size)
             _add_picture(pdf, target, source, frame, size)
             target.close()
@@ -119,12 +119,14 @@ def _turned(pdf: pdfium.PdfDocument, number: int, page: Page) -> pdfium.PdfPage:
     return target
 
 
-def page_size(source: Path, dimensions: tuple[int, int]) -> tuple[float, float]:
-    """dimensions: (H, W) in pixels of an upright image -> (width, height) in points.
+def page_size(source: Path, dimensions: tuple[int, int], frame: int = 0) -> tuple[float, float]:
+    """dimensions: (H, W) in pixels of an upright image, or of a frame of it -> (width, height) in points.
 
     By the resolution that the file declares if it is 100 dpi or more; else its long side becomes that of A4.
     """
     with Image.open(source) as image:
+        if frame:
+            image.seek(frame)
         declared = [float(value) for value in image.info.get("dpi", (0, 0))]
         fax = stretch_of(image) != (1.0, 1.0)
     height, width = dimensions
@@ -198,10 +200,10 @@ def _add_picture(
 def _is_plain_jpeg(source: Path) -> bool:
     """Whether a PDF shows the file's data as we opened them: no EXIF orientation, no inverted CMYK."""
     with Image.open(source) as image:
-        # MPO: a JPEG with previews behind it, as telephones write them. In other formats damaged EXIF is an error.
+        # MPO: a JPEG with previews behind it, as telephones write them.
         if image.format not in {"JPEG", "MPO"} or image.mode not in {"L", "RGB"}:
             return False
-        return bool(image.getexif().get(0x0112, 1) == 1)
+        return orientation_of(image) == 1
 
 
 def _add_layer(pdf: pdfium.PdfDocument, target: pdfium.PdfPage, font: Any, page: Page) -> None:

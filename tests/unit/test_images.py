@@ -135,10 +135,12 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: i
     pixels[:8, :16] = 255
     exif = Image.Exif()
     exif[274] = orientation
-    path = saved(tmp_path / f"a.{suffix}", Image.fromarray(pixels), exif=exif)
-    with Image.open(path) as image:
-        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    assert np.array_equal(open_image(path), expected)
+    for mode in ("RGB", "L"):
+        path = saved(tmp_path / f"a.{suffix}", Image.fromarray(pixels).convert(mode), exif=exif)
+        # Not by its name: see `images._opened`.
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        assert np.array_equal(open_image(path), expected)
     if orientation == 6:  # stored lying on its left side: the bright corner goes from top left to top right
         assert expected.shape == (32, 16, 3) and expected[4, 12].min() > 200 and expected[4, 4].max() < 50
 

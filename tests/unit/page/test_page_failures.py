@@ -12,6 +12,8 @@ from fake_pages import drawn_page, find_patches, places, spoil_pdf_page, spoil_t
 from page_command import FORMATS, HW, Page, outputs, words_by_page
 
 from clip4str_doctr.detection import any_detector
+from clip4str_doctr.images import UnreadableImageError
+from clip4str_doctr.pages import reading
 
 
 def test_corrupt_files_are_reported_and_the_others_read(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
@@ -96,6 +98,31 @@ def test_where_no_page_can_be_read_nothing_is_written(
         f"{scan}: none of its 2 pages could be read; nothing is written",
         f"{folder / 'một.png'}: failed with status 1",
     ]
+
+
+def test_a_drawing_that_failed_is_made_the_next_time(
+    page: Page, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "ba.tif", tmp_path / "out"
+    scans = [drawn_page(places([[word]]), HW) for word in ("mười", "mốt", "hai")]
+    scans[0].save(source, save_all=True, append_images=scans[1:])
+    assert page(source, "-o", out) == 0
+    read = reading.read_upright
+
+    def all_but_one(predictor: Any, pixels: Any, number: int) -> Any:
+        if number == 1:
+            raise UnreadableImageError("too large for this machine's memory")
+        return read(predictor, pixels, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "read_upright", all_but_one)
+        assert page(source, "-o", out, "--draw") == 1
+    assert "ba.p2.boxes.png" not in outputs(out) and "ba.p3.boxes.png" in outputs(out)
+    assert page(source, "-o", out, "--draw") == 0
+    assert {"ba.boxes.png", "ba.p2.boxes.png", "ba.p3.boxes.png"} < set(outputs(out))
+    capfd.readouterr()
+    assert page(source, "-o", out, "--draw") == 0
+    assert "1 of 1 files skipped" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("kind", "suffix"), FORMATS)

@@ -15,8 +15,9 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 import pytest
 from fake_pages import built_page, drawn_page, places
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
+from clip4str_doctr.images import open_image
 from clip4str_doctr.pages.files import count_pages, open_pages
 from clip4str_doctr.pages.reading import unread_page
 from clip4str_doctr.pages.searchable_pdf import MissingFontToolsError, glyphless_font, page_size, searchable_pdf
@@ -212,9 +213,14 @@ def test_photographs_of_telephones(tmp_path: Path) -> None:
     assert pixels.shape[1] > pixels.shape[0] and text_of(tmp_path / "a.pdf").split() == WORDS
 
 
-def test_a_picture_with_damaged_exif(tmp_path: Path) -> None:
-    drawn_page(PLACED, HW).save(tmp_path / "a.png", exif=b"Exif\0\0no TIFF at all", dpi=(150, 150))
-    searchable_pdf(tmp_path / "a.png", [built_page(PLACED, HW)], tmp_path / "a.pdf")
+@pytest.mark.parametrize("exif", [b"Exif\0\0no TIFF at all", b"Exif\0\0II*"])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_picture_with_damaged_exif(tmp_path: Path, suffix: str, exif: bytes) -> None:
+    """Of a JPEG that has its resolution elsewhere, Pillow looks at it only when it is asked for."""
+    picture = tmp_path / f"a.{suffix}"
+    drawn_page(PLACED, HW).save(picture, exif=exif, dpi=(150, 150))
+    assert open_image(picture).shape[:2] == HW
+    searchable_pdf(picture, [built_page(PLACED, HW)], tmp_path / "a.pdf")
     assert text_of(tmp_path / "a.pdf").split() == WORDS
 
 
@@ -250,9 +256,26 @@ def test_a_fax_has_square_pixels(tmp_path: Path) -> None:
     searchable_pdf(tmp_path / "fax.tif", [built_page([], pixels.shape[:2])], tmp_path / "a.pdf")
     with pdfium.PdfDocument(tmp_path / "a.pdf") as pdf:
         assert pdf[0].get_size() == pytest.approx((8.47 * 72, 11.68 * 72), abs=1)
+    # Lying on its side, it is the same fax.
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[274] = 6
+    Image.new("L", (1728, 1145), 255).save(tmp_path / "lying.tif", dpi=(204, 98), tiffinfo=tags)
+    assert next(open_pages(tmp_path / "lying.tif")).shape == (1728, 2383, 3)
     # Of a picture that says so of its pixels, but is no fax, they are left as they are.
     Image.new("L", (60, 40), 255).save(tmp_path / "a.png", dpi=(200, 100))
     assert next(open_pages(tmp_path / "a.png")).shape == (40, 60, 3)
+
+
+def test_pages_of_a_scan_have_their_own_resolution(tmp_path: Path) -> None:
+    with TiffImagePlugin.AppendingTiffWriter(str(tmp_path / "scan.tif"), new=True) as file:
+        for dpi in (300, 200):
+            Image.new("L", (round(8.27 * dpi), round(11.69 * dpi)), 255).save(file, format="TIFF", dpi=(dpi, dpi))
+            file.newFrame()
+    pages = [built_page([], pixels.shape[:2]) for pixels in open_pages(tmp_path / "scan.tif")]
+    searchable_pdf(tmp_path / "scan.tif", pages, tmp_path / "a.pdf")
+    with pdfium.PdfDocument(tmp_path / "a.pdf") as pdf:
+        for page in pdf:
+            assert page.get_size() == pytest.approx((595, 842), abs=1)
 
 
 def test_turned_photographs_stand_upright(tmp_path: Path) -> None:
