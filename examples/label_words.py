@@ -8,6 +8,7 @@ out words that are cut badly or that nobody can read.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from clip4str_doctr import clip4str_vn_tiny
 from clip4str_doctr.boxes import word_boxes
 from clip4str_doctr.detection import detector
-from clip4str_doctr.images import open_image
+from clip4str_doctr.images import UnreadableImageError, open_image
 from clip4str_doctr.pages.reading import page_predictor, read_upright, words_of
 
 
@@ -26,17 +27,25 @@ def main() -> None:
     parser.add_argument("pages", type=Path, nargs="+")
     arguments = parser.parse_args()
 
+    try:
+        (arguments.folder / "images").mkdir(parents=True)
+    except FileExistsError:
+        parser.error(f"{arguments.folder} is there already; give a new folder")
+
     predictor = page_predictor(clip4str_vn_tiny(pretrained=True), detector("rapidocr"))
     found = []
     for path in arguments.pages:
-        page, pixels = read_upright(predictor, open_image(path))
+        try:
+            page, pixels = read_upright(predictor, open_image(path))
+        except UnreadableImageError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            continue
         words = words_of(page)
         # docTR's words know their corners as shares of the page.
         for word, box in zip(words, word_boxes(words, page.dimensions), strict=True):
             left, top, right, bottom = np.rint(box).astype(int)
             found.append((word.confidence, word.value, pixels[top : bottom + 1, left : right + 1]))
     found.sort(key=lambda one: one[0])
-    (arguments.folder / "images").mkdir(parents=True)
     labels = {f"{number:05d}.png": text for number, (_, text, _) in enumerate(found)}
     for name, (_, _, crop) in zip(labels, found, strict=True):
         Image.fromarray(crop).save(arguments.folder / "images" / name)

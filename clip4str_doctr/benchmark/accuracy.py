@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from clip4str_doctr.benchmark.scene_text import Shape
 from clip4str_doctr.benchmark.word_sets import WordSet, check_names, suite_words, word_sets
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.training.calibration import calibration_error, reliability
-from clip4str_doctr.training.metrics import nfc
 from clip4str_doctr.training.suites import SIZE, SUITES
 from clip4str_doctr.training.validate import are_right, read_words, rounded, score_answers, unsaid_scores
 
@@ -101,8 +100,9 @@ def run_accuracy(
 def measure(model: CLIP4STR, words: WordSet) -> Measured:
     """Read every word of a set, which must not be empty, and compare. The model must be in eval mode."""
     answers = read_words(model, words.crops)
-    # As `comparison` compares: a label may end in a space or a carriage return.
-    texts, labels = nfc(answers.texts), [as_word(label) for label in words.labels]
+    # As `comparison` compares: a label may end in a space or a carriage return, an alphabet of one's own have a space.
+    answers = replace(answers, texts=[*map(as_word, answers.texts)], visual=[*map(as_word, answers.visual)])
+    texts, labels = answers.texts, [as_word(label) for label in words.labels]
     right = are_right(texts, labels)
     confusion = count_confusion(texts, labels)
     figures = {
@@ -116,7 +116,7 @@ def measure(model: CLIP4STR, words: WordSet) -> Measured:
         "bins": [asdict(row) for row in reliability(answers.confidences, right)],
         "confusion": confusion.to_dict(),
     }
-    read = zip(words.crops, labels, texts, nfc(answers.visual), answers.confidences, strict=True)
+    read = zip(words.crops, labels, texts, answers.visual, answers.confidences, strict=True)
     failures = [Failure(*word) for word, is_right in zip(read, right, strict=True) if not is_right]
     figures["failures"] = [[one.label, one.answer, one.visual, round(one.confidence, 4)] for one in failures]
     return Measured(figures, confusion, failures)

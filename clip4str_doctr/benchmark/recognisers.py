@@ -145,7 +145,8 @@ def our_recogniser(
         | ({"wide_crops": "cut at gaps"} if gaps else {}),
         "versions": versions("clip4str-doctr", "torch"),
     }
-    return Recogniser(name, read, facts, None if visual else partial(recognition_predictor_of, model))
+    of_pages = partial(recognition_predictor_of, model, split_wide_crops="gaps" if gaps else None)
+    return Recogniser(name, read, facts, None if visual else of_pages)
 
 
 @torch.inference_mode()

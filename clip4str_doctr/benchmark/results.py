@@ -69,7 +69,7 @@ def write_page(folder: Path, page: Path, *, draw: bool = True) -> None:
         for name, report in reports.items():
             if report["kind"] == "words":
                 _draw(report, folder, name)
-    write_bytes(page, page_of_results(reports, folder.name).encode())
+    write_bytes(page, page_of_results(reports, folder.resolve().name).encode())
 
 
 def page_of_results(reports: Mapping[str, Mapping[str, Any]], folder: str) -> str:

@@ -110,6 +110,9 @@ def test_words_to_be_labelled(folder: Path) -> None:
     assert (labels & Counter(PAGE.split())).total() >= LEAST_RIGHT * len(PAGE.split())
     heights, widths, _ = zip(*(words.crop(name).shape for name, _ in words.entries()), strict=True)
     assert min(heights) >= 8 and max(heights) < 80 and max(widths) < 300
+    # Labels that are corrected already stay, and nothing is read in vain.
+    with pytest.raises(AssertionError, match=r"words/mine is there already; give a new folder"):
+        run(folder, "examples/label_words.py", "words/mine", "examples/page.png")
 
 
 def test_the_page_command(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from clip4str_doctr.cli import main
 from clip4str_doctr.training.suites import labels_of
 from clip4str_doctr.training.synth import WordSource, fonts_installed
 from clip4str_doctr.training.synth.words import is_unsaid
-from clip4str_doctr.training.validate import unsaid_scores
+from clip4str_doctr.training.validate import read_words, unsaid_scores
 from clip4str_doctr.weight_card import read_card
 
 needs_fonts = pytest.mark.skipif(
@@ -67,7 +68,7 @@ def test_figures_come_with_their_protocol(micro_folder: Path, tmp_path: Path, ca
             assert min(picture.size) > 100
 
 
-def test_labelled_pictures(micro_folder: Path, data: Path, capsys: Any) -> None:
+def test_labelled_pictures(micro_folder: Path, data: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     crops, labels = labelled_words(data)
     assert labels == ["PHỞ", "bò", "30K"] and [crop.shape for crop in crops] == 3 * [(30, 90, 3)]
     assert main(["bench", "accuracy", "--weights", str(micro_folder), "--data", str(data)]) == 0
@@ -79,6 +80,13 @@ def test_labelled_pictures(micro_folder: Path, data: Path, capsys: Any) -> None:
     assert data_words(data).labels[2] == "30K \r"
     assert measure(load_model(micro_folder), data_words(data)).figures == before
     (data / "labels.json").write_text(text, encoding="utf-8")
+    # Nor is that which a model with a space in its alphabet answers.
+    with monkeypatch.context() as patched:
+        answers = read_words(load_model(micro_folder), crops)
+        spaced = replace(answers, texts=["PH Ở", "bò ", "30K"], visual=["PHỞ", "b ò", "30K"])
+        patched.setattr("clip4str_doctr.benchmark.accuracy.read_words", lambda *_: spaced)
+        figures = measure(load_model(micro_folder), data_words(data)).figures
+    assert (figures["cased"], figures["visual"], figures["cer"], figures["failures"]) == (1.0, 1.0, 0.0, [])
     (data / "labels.json").write_text(text.replace("30K", "\u00a0 "), encoding="utf-8")
     with pytest.raises(ValueError, match="every word needs a label"):
         data_words(data)

@@ -222,7 +222,8 @@ def test_a_report_as_files_and_a_page_of_it(
     dotted = tmp_path / "bench.v2"
     write_report(report, dotted, "two")
     monkeypatch.chdir(dotted)
-    assert main(["bench", "docs", "."]) == 0 and (tmp_path / "bench.v2.md").exists()
+    assert main(["bench", "docs", "."]) == 0
+    assert "(bench.v2/two-bars.png)" in (tmp_path / "bench.v2.md").read_text(encoding="utf-8")
     assert not (tmp_path / "bench.md").exists()
     with pytest.raises(ValueError, match="must lie beside the folder"):
         write_page(folder, folder / "page.md")

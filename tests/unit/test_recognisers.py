@@ -91,6 +91,7 @@ def test_ours_as_the_command_line_reads_wide_crops() -> None:
     crops = [*CROPS, *map(phrase, ("Hanoi Vietnam", "one two three", "banh mi Saigon"))]
     assert gaps(crops) == [text for text, _ in predictor(crops)] and gaps([]) == []
     assert gaps(crops)[5] == "banhmiSaigon" != whole(crops)[5]
+    assert gaps.predictor is not None and gaps.predictor().cut_at_gaps
     assert gaps.facts["settings"]["wide_crops"] == "cut at gaps" and "wide_crops" not in whole.facts["settings"]
 
 
