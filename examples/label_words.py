@@ -17,8 +17,8 @@ from PIL import Image
 from clip4str_doctr import clip4str_vn_tiny
 from clip4str_doctr.boxes import word_boxes
 from clip4str_doctr.detection import detector
-from clip4str_doctr.images import UnreadableImageError, open_image
-from clip4str_doctr.pages.reading import page_predictor, read_upright, words_of
+from clip4str_doctr.pages.files import page_drawers
+from clip4str_doctr.pages.reading import READ_ERRORS, page_predictor, read_upright, words_of
 
 
 def main() -> None:
@@ -27,24 +27,23 @@ def main() -> None:
     parser.add_argument("pages", type=Path, nargs="+")
     arguments = parser.parse_args()
 
+    predictor = page_predictor(clip4str_vn_tiny(pretrained=True), detector("rapidocr"))
     try:
         (arguments.folder / "images").mkdir(parents=True)
     except FileExistsError:
         parser.error(f"{arguments.folder} is there already; give a new folder")
-
-    predictor = page_predictor(clip4str_vn_tiny(pretrained=True), detector("rapidocr"))
     found = []
     for path in arguments.pages:
         try:
-            page, pixels = read_upright(predictor, open_image(path))
-        except UnreadableImageError as error:
+            for draw in page_drawers(path):
+                page, pixels = read_upright(predictor, draw())
+                words = words_of(page)
+                # docTR's words know their corners as shares of the page.
+                for word, box in zip(words, word_boxes(words, page.dimensions), strict=True):
+                    left, top, right, bottom = np.rint(box).astype(int)
+                    found.append((word.confidence, word.value, pixels[top : bottom + 1, left : right + 1]))
+        except READ_ERRORS as error:
             print(f"{path}: {error}", file=sys.stderr)
-            continue
-        words = words_of(page)
-        # docTR's words know their corners as shares of the page.
-        for word, box in zip(words, word_boxes(words, page.dimensions), strict=True):
-            left, top, right, bottom = np.rint(box).astype(int)
-            found.append((word.confidence, word.value, pixels[top : bottom + 1, left : right + 1]))
     found.sort(key=lambda one: one[0])
     labels = {f"{number:05d}.png": text for number, (_, text, _) in enumerate(found)}
     for name, (_, _, crop) in zip(labels, found, strict=True):

@@ -4,7 +4,6 @@ Only the standard library at the head: the command line's help shall not wait fo
 """
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from clip4str_doctr.benchmark.targets import check_file, check_folder, keep_unfinished, unfinished
 from clip4str_doctr.config import PRESETS, CrossModal
 
 if TYPE_CHECKING:
@@ -225,24 +225,24 @@ def _compare(args: argparse.Namespace, device: Device) -> int:
     for path in data:
         # What is wrong with the last is better known before hours of reading.
         check_labels(open_labelled(path, args.crops))
+    name = _file_name(args.title)
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
+        check_folder(args.out, name)
     where = device(args.device)
     # What costs are of is drawn first: whether the fonts are there is better known before reading than after.
     cost_crops = None if args.no_cost else cost_words()
     read = [_recogniser(spec, where) for spec in args.models]
     sets = word_sets(suites, data, args.words, args.crops)
-    name = _file_name(args.title)
 
     def save(report: "dict[str, Any]") -> None:
         report |= {"specs": args.models, **({"note": args.note} if args.note else {})}
-        _keep(report, args.out, name)
+        keep_unfinished(report, args.out, name)
 
     report = compare(read, sets, title=args.title, command=_command(args), device=where, tell=_tell, save=save)
     try:
         if args.out is not None:
             write_report(report, args.out, name)
-            _unfinished(args.out, name).unlink()
+            unfinished(args.out, name).unlink()
         if cost_crops is not None:
             report["cost"] = measure_costs(args.models, str(where), cost_crops, _tell)
             if args.out is not None:
@@ -251,27 +251,6 @@ def _compare(args: argparse.Namespace, device: Device) -> int:
         # Reading took hours: it is told, whatever became of the rest.
         _print_tables(tables_of(report))
     return 0
-
-
-def _check_file(path: Path) -> None:
-    """Raise BenchCommandError if no file can be written there: better known before hours of reading than after."""
-    if path.is_dir():
-        raise BenchCommandError(f"-o {path} is a folder; name the JSON file to write")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise BenchCommandError(f"-o {path} cannot be written: nothing can be made in {path.parent}")
-
-
-def _unfinished(out: Path, name: str) -> Path:
-    """Where what was read so far is kept: under a name that nothing takes for a report."""
-    return out / f"{name}.json.unfinished"
-
-
-def _keep(report: "dict[str, Any]", out: Path | None, name: str) -> None:
-    from clip4str_doctr.benchmark.report import tell
-
-    if out is not None:
-        tell(report, _unfinished(out, name))
 
 
 def _print_tables(tables: "Sequence[Table]") -> None:
@@ -333,18 +312,18 @@ def _page(args: argparse.Namespace, load: Load, device: Device) -> int:
     from clip4str_doctr.benchmark.scene_text import SceneText
 
     if args.out is not None:
-        _check_file(args.out)
+        check_file(args.out)
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     data = None if args.data is None else SceneText(args.data)
     if data is not None and args.kinds:
         raise BenchCommandError("--kinds are of rendered pages; leave it out where --data has pictures of its own")
 
-    save = partial(_keep, out=args.out and args.out.parent, name=args.out and args.out.stem)
+    save = partial(keep_unfinished, folder=args.out and args.out.parent, name=args.out and args.out.stem)
     report = measure(args.detectors, seeds, args.kinds or KINDS, args.models, device(args.device), data, save)
     _print_tables(page_tables(report))
     if args.out is not None:
         tell(report, args.out)
-        _unfinished(args.out.parent, args.out.stem).unlink()
+        unfinished(args.out.parent, args.out.stem).unlink()
     return 0
 
 
@@ -354,19 +333,21 @@ def _vintext(args: argparse.Namespace, load: Load, device: Device) -> int:
     from clip4str_doctr.benchmark.tables import tables_of
     from clip4str_doctr.benchmark.vintext import run_vintext, without_answers
 
+    name = "vintext"
+    if args.out is not None:
+        check_folder(args.out, name)
     where = device(args.device)
     print(NOTICE, file=sys.stderr)
     others = [_recogniser(spec, where) for spec in args.models]
-    name = "vintext"
 
     def save(report: "dict[str, Any]") -> None:
-        _keep(without_answers(report), args.out, name)
+        keep_unfinished(without_answers(report), args.out, name)
 
     options = {"tokenizer": args.mclip, "others": others, "shape": args.crops, "words": args.words, "device": where}
     report, tables = run_vintext(args.root, args.weights, **options, tell=_tell, save=save)
     if args.out is not None:
         write_report(without_answers(report), args.out, name)
-        _unfinished(args.out, name).unlink()
+        unfinished(args.out, name).unlink()
     _print_tables([*tables_of(report), *tables])
     print(report["vintext"]["normalisation"]["told"])
     return 0

@@ -123,7 +123,8 @@ class Reader:
         begin = time.perf_counter()
         page = self._predictor([image]).pages[0]
         whole = time.perf_counter() - begin
-        words = words_of(page)
+        # What is read as nothing is no word, as on the command line, and as of Tesseract.
+        words = [word for word in words_of(page) if word.value]
         seconds = {**self._seconds, "rest": whole - sum(self._seconds.values())}
         return PageReading(word_boxes(words, image.shape[:2]), [word.value for word in words], seconds)
 

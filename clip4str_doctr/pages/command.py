@@ -87,7 +87,7 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
     origins = None if args.out is None else claimed_folder(args, jobs)
     waiting = jobs
     if origins is not None and not args.overwrite:
-        done = {job: job.done(origins) for job in jobs}
+        done = {job: job.done(origins, _how(args)) for job in jobs}
         waiting = [job for job in jobs if not done[job]]
         _tell_skipped(args, [job for job in jobs if done[job]], len(jobs), origins)
     if origins is not None:
@@ -148,6 +148,15 @@ class _Run:
         """What speaks against writing to a path that may have come there since the run began."""
         return None if self.args.overwrite or self.origins is None else complaint_about(path, source, self.origins)
 
+    def correction_of(self, output: Path, source: Path) -> str | None:
+        """What speaks against reading a source anew: what was corrected by hand would be lost."""
+        if self.args.overwrite or self.origins is None or not self.origins.is_from(output, source):
+            return None
+        if not self.origins.changed(output):
+            return None
+        why = "it lacks pages" if self.origins.lacks_pages(output) else "its source is newer"
+        return f"{output} was changed since it was written, and stays, though {why}; --overwrite reads it anew"
+
 
 def _read_all(
     args: argparse.Namespace, jobs: Sequence[Job], load: "Callable[[], nn.Module]", origins: Origins | None
@@ -191,21 +200,28 @@ def _read_file(job: Job, count: int, run: _Run) -> bool:
     """Read and write one file; whether all of its pages could be read. Raises what its only page does."""
     # Whose drawings are missing only: somebody may have corrected the output by hand.
     kept = run.origins is not None and not run.args.overwrite and job.written(run.origins)
+    if not kept and job.output is not None and (complaint := run.correction_of(job.output, job.source)):
+        raise FileExistsError(complaint)
     pages, unread = _pages_of(job, count, run)
+    if not kept:
+        _put_out(job, pages, unread, run)
     whole = not unread and job.source not in run.undrawn
-    if kept and job.output is not None:
-        if whole:
-            job.output.touch()  # it follows its drawings, which tells that they are whole
-    elif job.output is not None and run.origins is not None:
-        if complaint := run.complaint_about(job.output, job.source):
+    if whole and job.drawing is not None and run.origins is not None:
+        run.origins.add([(job.drawing, job.source)], how=_how(run.args))
+    return whole
+
+
+def _put_out(job: Job, pages: "list[Page]", unread: Sequence[int], run: _Run) -> None:
+    """Write or print what was read in one file. Raises FileExistsError for what came to be in its place meanwhile."""
+    if job.output is not None and run.origins is not None:
+        if complaint := run.complaint_about(job.output, job.source) or run.correction_of(job.output, job.source):
             raise FileExistsError(complaint)
         if unread or not job.output.exists():
             # Before the output is there: if we are stopped in between, it must not be taken for a whole one, nor be
             # without its source.
             run.origins.add([(job.output, job.source)], unread, _how(run.args))
         _write(job.source, pages, run.args, job.output)
-        if not unread:
-            run.origins.add([(job.output, job.source)], how=_how(run.args))
+        run.origins.add([(job.output, job.source)], unread, _how(run.args), whole=True)
     elif run.args.format == "json":
         run.exports.append({"path": str(job.source), **json.loads(_text(pages, run.args))})
     else:
@@ -213,7 +229,6 @@ def _read_file(job: Job, count: int, run: _Run) -> bool:
         # Through the bar, which is drawn anew below the text.
         run.bar.write(title + _text(pages, run.args), file=sys.stdout, end="\n" if run.named else "")
         sys.stdout.flush()
-    return whole
 
 
 def _predictor(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> Any:

@@ -70,10 +70,13 @@ def page_drawers(path: Path, *, dpi: float = 200) -> Iterator[Callable[[], npt.N
 
 @contextmanager
 def opened_pdf(path: Path) -> Iterator[pdfium.PdfDocument]:
-    """A PDF with at least one page, closed afterwards. Raises UnreadablePdfError."""
+    """A PDF with at least one page, closed afterwards. Raises UnreadablePdfError, OSError."""
+    file = path.open("rb")
     try:
-        pdf = pdfium.PdfDocument(path.absolute())  # for it takes "~" at the head of a name for a home
+        # Opened here: by its name it takes "~" at the head for a home, and pypdfium2 before 5 only names in UTF-8.
+        pdf = pdfium.PdfDocument(file, autoclose=True)
     except pdfium.PdfiumError as error:
+        file.close()
         raise UnreadablePdfError(f"not a readable PDF: {error}") from error
     try:
         if not len(pdf):

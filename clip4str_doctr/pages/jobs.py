@@ -42,13 +42,18 @@ class Job:
             return False
         return origins.is_from(self.output, self.source) and _no_newer(self.source, self.output)
 
-    def done(self, origins: Origins) -> bool:
-        """Whether the output is written and, if they are wanted, so are the drawings, which come before it."""
+    def done(self, origins: Origins, how: str) -> bool:
+        """Whether the output is written and, if wanted, the drawings are, read as it is or as `how` says."""
         if self.output is None or not self.written(origins):
             return False
         if self.drawing is None:
             return True
-        return origins.is_from(self.drawing, self.source) and _no_newer(self.drawing, self.output)
+        # How is recorded of the first once all of them are there.
+        if not self.drawing.exists() or not origins.is_from(self.drawing, self.source):
+            return False
+        return _no_newer(self.source, self.drawing) and origins.how(self.drawing) in {origins.how(self.output), how} - {
+            None
+        }
 
     def drawing_of(self, number: int) -> Path:
         """Where page `number`, from 0 on, is drawn."""
@@ -79,7 +84,12 @@ def plan(args: argparse.Namespace, paths: Sequence[Path]) -> list[Job]:
     if args.out is None:
         return [Job(source, None, None) for source in sources]
     jobs = []
+    try:
+        stems = _stems_of_before(sources, Origins(args.out), SUFFIXES[args.format])
+    except OSError as error:
+        raise PageCommandError(f"-o {args.out} cannot be made a folder: {error}") from error
     for source, stem in zip(sources, _output_stems(sources), strict=True):
+        stem = stems.get(source, stem)
         output = args.out / (stem + SUFFIXES[args.format])
         jobs.append(Job(source, output, args.out / f"{stem}.boxes.png" if args.draw else None))
     for names in _groups([path.name for job in jobs for path in job.targets]).values():
@@ -124,6 +134,18 @@ def _output_stems(sources: Sequence[Path]) -> list[str]:
         alone = len(stems[_key(source.stem)]) == 1
         outputs.append(source.stem if alone else f"{source.name}-{place + 1}" if place else source.name)
     return outputs
+
+
+def _stems_of_before(sources: Sequence[Path], origins: Origins, suffix: str) -> dict[Path, str]:
+    """What outputs of an earlier run are called, whatever stood beside their sources then: they may be corrected."""
+    stems: dict[Path, str] = {}
+    for source in sources:
+        for stem in (source.stem, source.name):
+            output = origins.folder / (stem + suffix)
+            if origins.is_from(output, source) and output.exists():
+                stems[source] = stem
+                break
+    return stems
 
 
 def _groups(names: Sequence[str]) -> dict[str, list[str]]:

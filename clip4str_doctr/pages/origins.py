@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clip4str_doctr.weight_card import sha256_of
+
 __all__ = ["RECORD", "Origins"]
 
 RECORD = ".clip4str-doctr-page.jsonl"
@@ -21,17 +23,17 @@ class _Origin:
     source: str
     unread: tuple[int, ...] = ()
     how: str | None = None
+    sha256: str | None = None
 
     @classmethod
     def of(cls, entry: Any) -> "_Origin":
         if isinstance(entry, str):
             return cls(entry)
-        return cls(entry["source"], tuple(entry.get("unread", ())), entry.get("how"))
+        return cls(entry["source"], tuple(entry.get("unread", ())), entry.get("how"), entry.get("sha256"))
 
     def entry(self) -> Any:
         further: dict[str, Any] = {"unread": list(self.unread)} if self.unread else {}
-        if self.how is not None:
-            further["how"] = self.how
+        further |= {key: value for key in ("how", "sha256") if (value := getattr(self, key)) is not None}
         return {"source": self.source, **further} if further else self.source
 
 
@@ -39,7 +41,8 @@ class Origins:
     """The record of one folder, kept within it as `RECORD`: a line for each output and the source it is made from,
     relative to the folder, so that both may be moved together; the last line of an output counts.
 
-    An output says more: {"source": ..., "unread": [numbers of pages that it lacks, from 1 on], "how": options}.
+    An output says more, once it is written: {"source": ..., "unread": [numbers of pages that it lacks, from 1 on],
+    "how": options, "sha256": of what was written}.
     Lines are only added, so runs beside each other lose none. What is no line, torn off by a crash, says nothing.
     """
 
@@ -74,10 +77,30 @@ class Origins:
         origin = self._made.get(output.name)
         return None if origin is None else origin.how
 
-    def add(self, made: Iterable[tuple[Path, Path]], unread: Iterable[int] = (), how: str | None = None) -> None:
-        """Record (output, source) pairs, the numbers of pages that they lack, and the options. Raises OSError."""
+    def changed(self, output: Path) -> bool:
+        """Whether an output is there, but is not what was written: somebody corrected it. False if that is not known.
+
+        Raises OSError."""
+        origin = self._made.get(output.name)
+        if origin is None or origin.sha256 is None or not output.exists():
+            return False
+        return sha256_of(output) != origin.sha256
+
+    def add(
+        self,
+        made: Iterable[tuple[Path, Path]],
+        unread: Iterable[int] = (),
+        how: str | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        """Record (output, source) pairs, the numbers of pages that they lack, and the options. whole: they are written,
+        and stay known by what is in them. Raises OSError."""
         lacking = tuple(unread)
-        new = {output.name: _Origin(self._relative(source), lacking, how) for output, source in made}
+        new = {
+            output.name: _Origin(self._relative(source), lacking, how, sha256_of(output) if whole else None)
+            for output, source in made
+        }
         new = {name: origin for name, origin in new.items() if self._made.get(name) != origin}
         if not new:
             return

@@ -14,10 +14,8 @@ __all__ = ["paragraphs"]
 Flags = npt.NDArray[np.bool_]
 
 # In heights of the page's usual word. A paragraph ends below a line where
-_APART, _FAR = (
-    0.4,
-    4.0,
-)  # there is so much more space than above or than below the next line, both taken as _FAR at most;
+_APART = 0.4  # there is so much more space than above or than below the next line,
+_FAR = 4.0  # both taken as so much at most;
 _SIZE = 1.5  # the next line is so many times as high or as low;
 _INDENT = 0.8, 6.0  # the next line is set in by so much;
 _FULL, _FEW = 0.1, 3  # the next word would fit, while most of more than _FEW lines leave no more than this share free.
@@ -48,16 +46,16 @@ def _ends(sheet: Sheet, rows: list[Row]) -> Flags:
 
 def _apart(sheet: Sheet, rows: list[Row]) -> Flags:
     # Of letters with tails the foot is lower, of capitals with marks the top is higher: neither tells alone.
-    feet = _extra(np.array([_foot(sheet, row) for row in rows])) / sheet.height
-    tops = _extra(np.array([sheet.band(row)[0] for row in rows])) / sheet.height
+    feet = _extra(np.array([_foot(sheet, row) for row in rows]) / sheet.height)
+    tops = _extra(np.array([sheet.band(row)[0] for row in rows]) / sheet.height)
     return np.asarray((feet + tops > 2 * _APART) & (np.minimum(feet, tops) > _APART / 2))
 
 
 def _extra(heights: Values) -> Values:
     """By how much the next line is farther away than the line above, or the line below the next from it."""
     pitches = np.diff(heights)
-    around = np.minimum([np.inf, *pitches[:-1]], [*pitches[1:], np.inf])[: len(pitches)]
-    return pitches - around
+    above, below = [_FAR, *pitches[:-1]], [*pitches[1:], _FAR]
+    return np.asarray(pitches - np.minimum(above, below)[: len(pitches)].clip(max=_FAR), np.float64)
 
 
 def _foot(sheet: Sheet, row: Row) -> float:

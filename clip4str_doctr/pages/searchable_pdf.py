@@ -8,6 +8,7 @@ half an em wide for each symbol that occurs. PDFium derives its table from glyph
 import ctypes
 import io
 import itertools
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -27,6 +28,8 @@ from clip4str_doctr.pages.files import POINTS_PER_INCH, is_pdf, opened_pdf
 from clip4str_doctr.pages.reading import turn_of, words_of
 
 __all__ = ["MissingFontToolsError", "glyphless_font", "page_size", "searchable_pdf"]
+
+logger = logging.getLogger(__name__)
 
 # In em. A font is as tall as from DESCENT to ASCENT, so a box of that height is exactly what a viewer selects.
 _ASCENT, _DESCENT, _ADVANCE = 0.8, 0.2, 0.5
@@ -53,9 +56,9 @@ def searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> No
     """source: the image or PDF that the pages were read from -> destination, a PDF with a text layer.
 
     A PDF keeps its pages as they are, but shows those upright that were turned to be read; words that its own text has
-    already are not added again. Images become pages in their printed size (see `page_size`), JPEG data untouched, other
-    pixels without loss. Pages of (0, 0) pixels could not be drawn (`reading.unread_page`): of a PDF they stay as they
-    are, of a TIFF they become blank.
+    already are not added again, which is logged. Images become pages in their printed size (see `page_size`), JPEG data
+    untouched, other pixels without loss. Pages of (0, 0) pixels could not be drawn (`reading.unread_page`): of a PDF
+    they stay as they are, of a TIFF they become blank.
     The destination is written whole or not at all, and may be the source itself.
     Raises MissingFontToolsError, UnreadableImageError, OSError.
     """
@@ -69,13 +72,17 @@ def searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> No
 def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Path) -> None:
     if is_pdf(source):
         with opened_pdf(source) as pdf, _loaded_font(pdf, font_file) as font:
+            kept = 0
             for number, page in enumerate(pages):
                 if not page.blocks:
                     continue  # nor need PDFium be able to open it
                 target = _turned(pdf, number, page)
-                _add_layer(pdf, target, font, page)
+                kept += _add_layer(pdf, target, font, page)
                 target.close()
             pdf.save(destination)
+        if kept:
+            read = sum(len(words_of(page)) for page in pages)
+            logger.warning("%s: of %d words %d have text of the file's own, which stays as it is", source, read, kept)
         return
     if len(pages) <= _PAGES_AT_ONCE:
         _save_pictures(source, range(len(pages)), pages, font_file, destination)
@@ -206,17 +213,22 @@ def _is_plain_jpeg(source: Path) -> bool:
         return orientation_of(image) == 1
 
 
-def _add_layer(pdf: pdfium.PdfDocument, target: pdfium.PdfPage, font: Any, page: Page) -> None:
+def _add_layer(pdf: pdfium.PdfDocument, target: pdfium.PdfPage, font: Any, page: Page) -> int:
+    """Returns how many words are not added, for there is text in their place."""
+    kept = 0
     to_page = _relative_to_points(target)
     own_text = target.get_textpage()
     for block in page.blocks:
         for line in block.lines:
             corners = np.array([_corners(word.geometry) for word in line.words]) @ to_page[:2] + to_page[2]
             for word, place in zip(line.words, _parted(corners), strict=True):
-                if not _has_text(own_text, place):
+                if _has_text(own_text, place):
+                    kept += 1
+                else:
                     pdfium_c.FPDFPage_InsertObject(target, _text_object(pdf, font, word.value, place))
     own_text.close()
     target.gen_content()
+    return kept
 
 
 def _has_text(own_text: pdfium.PdfTextPage, corners: npt.NDArray[np.float64]) -> bool:

@@ -104,8 +104,6 @@ def train(
         if state is None:
             out.mkdir(parents=True, exist_ok=True)
             held.enter_context(only_run(out))
-            if (out / CHECKPOINT).exists():
-                raise OtherRecipeError(f"another run has begun in {out} meanwhile; the same command goes on from there")
             check_unused(out)
         torch.set_num_threads(recipe.run.threads)
         run = TrainingRun(recipe, start, own, precision=None if state is None else state.get("precision"))

@@ -19,7 +19,9 @@ def remove_parts(out: Path) -> None:
 
 
 def check_unused(out: Path) -> None:
-    """Raise OtherRecipeError where the weights of a new run would take the place of something else, hours later."""
+    """Raise OtherRecipeError where another run has begun, or a new one's weights would take the place of something."""
+    if (out / CHECKPOINT).exists():
+        raise OtherRecipeError(f"another run has begun in {out} meanwhile; the same command goes on from there")
     weights = out / WEIGHTS
     if weights.is_file() or (weights.is_dir() and any(weights.iterdir())):
         raise OtherRecipeError(

@@ -160,6 +160,14 @@ def test_paragraphs_end_at_space_indents_and_short_lines() -> None:
     assert read(lines([short, "một hai", "một", short])) == [[short, "một hai", "một", short]]
 
 
+def test_lines_that_stand_far_apart_are_no_paragraph() -> None:
+    """However even the space between them is, as on a certificate, and of two there is no other to compare with."""
+    title, place = "GIẤY CHỨNG NHẬN", "Huế 2024"
+    assert read([*line(title, 30, 40), *line(place, 30, 400)]) == [[title], [place]]
+    rows = [one for row, text in enumerate((title, place, title)) for one in line(text, 30, 40 + 8 * HEIGHT * row)]
+    assert read(rows) == [[title], [place], [title]]
+
+
 def test_items_of_a_list_go_on_below_their_text() -> None:
     texts = ["1. một hai ba bốn năm sáu bảy", "tám chín mười một hai ba bốn", "2. năm sáu bảy tám chín mười", "một hai"]
     placed = [one for row, text in enumerate(texts) for one in line(text, 54 if row % 2 else 30, 40 + PITCH * row)]

@@ -100,6 +100,24 @@ def test_where_no_page_can_be_read_nothing_is_written(
     ]
 
 
+def test_a_page_that_was_typed_by_hand_stays(page: Page, tmp_path: Path, capfd: Any) -> None:
+    source, out = tmp_path / "ba.tif", tmp_path / "out"
+    scans = [drawn_page(places([[word]]), HW) for word in ("mười", "mốt", "hai")]
+    scans[0].save(source, save_all=True, append_images=scans[1:], compression="tiff_adobe_deflate")
+    spoil_tiff_page(source, 1)
+    assert page(source, "-o", out) == 1
+    # It lacks a page, so it is read again, but not over what somebody put there.
+    assert page(source, "-o", out) == 1 and "stays" not in capfd.readouterr().err
+    text = (out / "ba.txt").read_text(encoding="utf-8")
+    (out / "ba.txt").write_text(text + "mốt", encoding="utf-8")
+    assert page(source, "-o", out) == 1
+    assert (out / "ba.txt").read_text(encoding="utf-8") == text + "mốt"
+    told = capfd.readouterr().err
+    assert (
+        "ba.txt was changed since it was written, and stays, though it lacks pages; --overwrite reads it anew" in told
+    )
+
+
 def test_a_drawing_that_failed_is_made_the_next_time(
     page: Page, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,11 +99,49 @@ def test_a_missing_drawing_is_made_and_the_text_stays(page: Page, folder: Path, 
         assert page(source, "-o", out, "--draw") == 0
         assert "1 of 1 files skipped" in capsys.readouterr().err
         (out / "trang 1.boxes.png").unlink()
-    # But of a source that has changed since it is no text any more.
+    # Of a source that has changed since, or only its time has, nobody but the user knows which of them counts.
     newer = (out / "trang 1.txt").stat().st_mtime_ns + 5
     os.utime(source, ns=(newer, newer))
-    assert page(source, "-o", out, "--draw") == 0
+    assert page(source, "-o", out, "--draw") == 1
+    assert (out / "trang 1.txt").read_text(encoding="utf-8") == "corrected by hand"
+    assert "stays, though its source is newer; --overwrite reads it anew" in capsys.readouterr().err
+    assert page(source, "-o", out, "--draw", "--overwrite") == 0
     assert "corrected" not in (out / "trang 1.txt").read_text(encoding="utf-8")
+    # What nobody touched is read anew without asking.
+    newer = (out / "trang 1.txt").stat().st_mtime_ns + 5
+    os.utime(source, ns=(newer, newer))
+    assert page(source, "-o", out, "--draw") == 0 and "skipped" not in capsys.readouterr().err
+
+
+def test_drawings_are_of_the_same_reading_as_the_text(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    out, source = tmp_path / "out", folder / "trang 1.png"
+    drawing = out / "trang 1.boxes.png"
+    assert page(source, "-o", out, "--draw") == 0
+    # One folder for two formats: each run finds what the other has drawn.
+    assert page(source, "-o", out, "--draw", "--format", "json") == 0
+    before = drawing.stat().st_mtime_ns
+    for kind in ("text", "json"):
+        capsys.readouterr()
+        assert page(source, "-o", out, "--draw", "--format", kind) == 0
+        assert "1 of 1 files skipped" in capsys.readouterr().err
+    # Read otherwise, and without a drawing: the old one is of another reading.
+    assert page(source, "-o", out, "--overwrite", "--layout", "rows") == 0
+    assert drawing.stat().st_mtime_ns == before
+    assert page(source, "-o", out, "--draw", "--layout", "rows") == 0
+    assert drawing.stat().st_mtime_ns > before
+
+
+def test_outputs_keep_their_names_whatever_comes_beside_their_sources(page: Page, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert page(folder, "-o", out) == 0
+    (out / "trang 1.txt").write_text("corrected by hand", encoding="utf-8")
+    drawn_page(places([["x"]]), HW).save(folder / "trang 1.jpg")
+    assert page(folder, "-o", out) == 0
+    assert (out / "trang 1.txt").read_text(encoding="utf-8") == "corrected by hand"
+    assert {"trang 1.txt", "trang 1.jpg.txt"} <= set(outputs(out)) and "trang 1.png.txt" not in outputs(out)
+    # Nor does it matter which of them are read together.
+    assert page(folder / "trang 1.jpg", "-o", out) == 0
+    assert (out / "trang 1.txt").read_text(encoding="utf-8") == "corrected by hand"
 
 
 def test_a_stopped_run_claims_no_names(page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
@@ -205,8 +243,11 @@ def test_names_that_stand_twice(page: Page, folder: Path, tmp_path: Path, capsys
     other = tmp_path / "other"
     other.mkdir()
     drawn_page(places([["x"]]), HW).save(other / "trang 10.png")
-    assert page(folder, other, "-o", tmp_path / "out") == 2
+    assert page(folder, other, "-o", tmp_path / "new") == 2
     assert "2 files would be written to" in capsys.readouterr().err
+    # Beside what is there, there is a name for it.
+    assert page(folder, other, "-o", tmp_path / "out") == 0
+    assert "trang 10.png.txt" in outputs(tmp_path / "out") and "4 of 5 files skipped" in capsys.readouterr().err
 
 
 def test_names_that_only_some_file_systems_tell_apart(page: Page, tmp_path: Path, capsys: Any) -> None:
