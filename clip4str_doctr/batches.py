@@ -10,13 +10,16 @@ __all__ = ["in_batches", "is_out_of_memory", "reason_of"]
 Crop = TypeVar("Crop")
 Answer = TypeVar("Answer")
 
-# Allocators without an exception of their own: the CPU's on POSIX and on Windows, Apple's, and oneDNN, which does not
-# say what it lacked.
+# Allocators without an exception of their own: the CPU's on POSIX and on Windows, Apple's, oneDNN, which does not say
+# what it lacked, and CUDA's where torch asks it for more than tensors (its context, kernels, cuBLAS, cuDNN).
 _OUT_OF_MEMORY = (
     "can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
     "MPS backend out of memory",
     "could not create a primitive",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
 )
 
 
@@ -40,8 +43,11 @@ def in_batches(
     """Answers of `read`, of `size` crops at once, in order.
 
     Where memory does not hold a batch, this and the following are half as large, which `halved(crops, error)` is told,
-    with how many were too many. Raises what `read` does; the error of the allocator, if there is no room for one crop.
+    with how many were too many. Raises what `read` does; the error of the allocator, if there is no room for one crop;
+    ValueError for a size below 1.
     """
+    if size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {size}")
     answers: list[Answer] = []
     while len(answers) < len(crops):
         batch = crops[len(answers) : len(answers) + size]

@@ -170,6 +170,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(args: argparse.Namespace) -> int:
+    from clip4str_doctr.batches import is_out_of_memory, reason_of
     from clip4str_doctr.images import find_images
     from clip4str_doctr.pictures import read_pictures
 
@@ -186,14 +187,21 @@ def _read(args: argparse.Namespace) -> int:
 
     results: list[dict[str, Any]] = []
     names = Counter(path.name for path in paths)
-    for path, text, confidence in read_pictures(model, paths, args.batch_size):
-        results.append({"path": str(path), "text": text, "confidence": confidence})
-        if not args.json:
-            # A name that stands twice needs its folder to be told apart.
-            print(f"{path.name if names[path.name] == 1 else path}: {text}", flush=True)
-    if args.json:
-        json.dump(results, sys.stdout, ensure_ascii=False, indent=2)
-        print()
+    try:
+        for path, text, confidence in read_pictures(model, paths, args.batch_size):
+            results.append({"path": str(path), "text": text, "confidence": confidence})
+            if not args.json:
+                # A name that stands twice needs its folder to be told apart.
+                print(f"{path.name if names[path.name] == 1 else path}: {text}", flush=True)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise CommandError(f"there is no memory to read one picture: {reason_of(error)}. Try --device cpu") from error
+    finally:
+        # What was read is not lost for what comes after it.
+        if args.json:
+            json.dump(results, sys.stdout, ensure_ascii=False, indent=2)
+            print()
     return 0 if len(results) == len(paths) and len(given) == len(args.paths) else 1
 
 
@@ -209,13 +217,15 @@ def _device(name: str) -> "torch.device":
 
     from clip4str_doctr.batches import reason_of
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    wanted = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        # A device may be well spelled and still not be there.
+        device = torch.device(wanted)
+        # A device may be well spelled and still not be there, or be in use, or be of a make that torch has left.
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        if name == "auto":
+            logging.getLogger(__name__).warning("the GPU cannot be used (%s); going on on the CPU", reason_of(error))
+            return torch.device("cpu")
         raise CommandError(f"cannot use --device {name}: {reason_of(error)}. Try --device cpu") from error
     return device
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
+from unicodedata import bidirectional
 
 import numpy as np
 import numpy.typing as npt
@@ -187,8 +188,13 @@ def _moved(compiled: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def cuts_at_gaps(model: Any) -> bool:
-    """Whether `recognition_predictor_of` has wide crops of this model cut at gaps, unless told otherwise."""
-    return model.cfg.get("arch") in _CUT_AT_GAPS
+    """Whether `recognition_predictor_of` has wide crops of this model cut at gaps, unless told otherwise.
+
+    Words are joined from left to right without a space: not where the alphabet has one, or is written the other way.
+    """
+    cfg = model.cfg
+    joined = not any(one.isspace() or bidirectional(one) in ("R", "AL") for one in cfg.get("vocab", ""))
+    return joined and cfg.get("arch") in _CUT_AT_GAPS
 
 
 class CropPreProcessor(nn.Module):

@@ -59,8 +59,9 @@ class WideCropPredictor(RecognitionPredictor):
 
     def _read(self, crops: Sequence[Crop], **kwargs: Any) -> list[tuple[str, float]]:
         """docTR's `forward`, as the module says. Where memory does not hold a batch, batches are half as large then."""
-        if not all(isinstance(crop, np.ndarray) and crop.ndim == 3 and crop.size for crop in crops):
-            # docTR or the preprocessor says what is wrong.
+        if odd := [crop for crop in crops if not (isinstance(crop, np.ndarray) and crop.ndim == 3 and crop.size)]:
+            # docTR or the preprocessor says what is wrong with it, before the others are made ready at once.
+            super().forward(odd[:1], **kwargs)
             return list(super().forward(crops, **kwargs))
         order = sorted(range(len(crops)), key=lambda number: crops[number].shape[1] / crops[number].shape[0])
         read = super().forward

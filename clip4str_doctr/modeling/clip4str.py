@@ -31,6 +31,27 @@ CERTAIN_FROM = 0.99
 Decoding = Literal["fast", "plain"]
 
 
+class _Cfg(dict[str, Any]):
+    """A model's `cfg`, of which single entries may be changed, as of docTR's models: theirs is a dict of their own."""
+
+    def __init__(self, model: "CLIP4STR", values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._model = model
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key in self and key != "arch":  # which docTR's `push_to_hf_hub` sets, of what it writes
+            self._model.cfg = {key: value}
+        super().__setitem__(key, value)
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is a dict."""
+        return dict, (dict(self),)
+
+
 class CLIP4STR(nn.Module):
     """The recogniser.
 
@@ -75,8 +96,8 @@ class CLIP4STR(nn.Module):
     def cfg(self) -> dict[str, Any]:
         """docTR's description of the model: mean, std, input_shape (C, H, W), vocab, arch; and what else its answers
         hang on besides the weights: preserve_aspect_ratio, decode (`DecodeConfig` as a dict), confidence, temperature,
-        certain_from."""
-        return {
+        certain_from. An entry that is set is taken over as by setting all of it."""
+        values = {
             "mean": self.config.preprocess.mean,
             "std": self.config.preprocess.std,
             "input_shape": (3, *self.config.image_tower.image_size),
@@ -89,6 +110,7 @@ class CLIP4STR(nn.Module):
             "temperature": getattr(self.postprocessor, "temperature", 1.0),
             "certain_from": self.certain_from,
         }
+        return _Cfg(self, values)
 
     @cfg.setter
     def cfg(self, cfg: Mapping[str, Any]) -> None:
@@ -239,7 +261,8 @@ class CLIP4STR(nn.Module):
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
         """What `DistributedDataParallel` leaves alone. It would send the buffers round at every forward, and wait for
         ever where docTR's train.py validates on one rank only."""
-        return [name for name, _ in self.named_buffers()]
+        # Of a compiled model, too, which hands this on, but gives its buffers names of its own.
+        return [prefix + name for name, _ in self.named_buffers() for prefix in ("", "_orig_mod.")]
 
     def from_pretrained(self, path_or_url: str | Path | None, **kwargs: Any) -> None:
         """Load weights in place: a published .ckpt or `pretrained/` folder, our folder, or `hf://owner/repo`.
@@ -262,6 +285,7 @@ class CLIP4STR(nn.Module):
         In `dtype`: the linear layers and attention of the image tower's transformer, and the text tower. Norms, the
         sums that run from layer to layer, and the decoders stay: fewer answers change than where all is cast
         (`model.to(dtype)`), for little more time. Undone by `model.float()`, but for the rounding of the weights.
+        Before `torch.compile`, for of a compiled model it gives the one within.
         Raises ValueError for another dtype than torch.bfloat16 or torch.float16.
         """
         if dtype not in (torch.bfloat16, torch.float16):
@@ -286,7 +310,7 @@ class CLIP4STR(nn.Module):
         """The image tower's weights are kept a second time, as a CPU's products want them -> the model itself.
 
         Same answers, about a tenth faster in bfloat16, for the memory of these weights (172 MB of clip4str_vn in
-        bfloat16); see `modeling.linear.pack_weights` for where it has no effect.
+        bfloat16); see `modeling.linear.pack_weights` for where it has no effect. Before `torch.compile`, too.
         """
         pack_weights(self.image_tower)
         return self

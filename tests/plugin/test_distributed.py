@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from clip4str_doctr import load_model
+
 TRAINING = """
 import sys
 import torch
@@ -48,3 +50,11 @@ def test_one_process_validates_while_the_other_goes_on(run_python: Any, tmp_path
     (tmp_path / "train.py").write_text(TRAINING, encoding="utf-8")
     done = run_python("train.py", str(tmp_path / "meeting"))
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_a_compiled_model_keeps_its_buffers_to_itself(micro_folder: Path) -> None:
+    """`DistributedDataParallel` asks the compiled model, and compares with the names that it has there."""
+    model = load_model(micro_folder)
+    for one in (model, torch.compile(model)):
+        names = {name for name, _ in one.named_buffers()}
+        assert names and names <= set(one._ddp_params_and_buffers_to_ignore)

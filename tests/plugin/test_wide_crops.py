@@ -97,6 +97,12 @@ def test_the_switch(model: CLIP4STR) -> None:
         recognition_predictor(model, split_wide_crops=1)
 
 
+@pytest.mark.parametrize("vocab", ["abc ", "abc\u05d0", "abc\u0627"])
+def test_words_are_not_joined_where_spaces_or_directions_are_lost(vocab: str) -> None:
+    assert not recognition_predictor(clip4str_doctr.clip4str_vn_tiny(vocab=vocab)).cut_at_gaps
+    assert recognition_predictor(clip4str_doctr.clip4str_vn_tiny(vocab="abc")).cut_at_gaps
+
+
 def test_phrases_lose_less_when_cut(model: CLIP4STR, phrases: list[Any]) -> None:
     crops = [sample.crop for sample in phrases]
     lost = {}

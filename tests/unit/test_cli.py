@@ -187,6 +187,23 @@ def test_batches_are_halved_where_memory_ends(
     )
 
 
+def test_what_was_read_is_told_where_memory_ends(
+    read: Any, folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = CLIP4STR.forward, list[int]()
+
+    def forward(model: CLIP4STR, pixels: torch.Tensor, **options: Any) -> Any:
+        calls.append(len(pixels))
+        if len(calls) > 1:
+            raise FULL
+        return whole(model, pixels, **options)
+
+    monkeypatch.setattr(CLIP4STR, "forward", forward)
+    assert read(folder, "--json", "--batch-size", "1") == 2
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 1 and "there is no memory to read one picture: CUDA out of memory" in err
+
+
 def test_a_device_without_room_for_the_model(
     read: Any, folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,8 +344,20 @@ def test_a_recipe_may_name_what_to_watch_only(trained: list[Any], tmp_path: Path
 
 @pytest.mark.parametrize("present", [True, False])
 def test_a_gpu_is_taken_where_there_is_one(present: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = torch.zeros
     monkeypatch.setattr(torch.cuda, "is_available", lambda: present)
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device: zeros(*shape))
     assert cli._device("auto") == torch.device("cuda" if present else "cpu")
+
+
+def test_a_gpu_that_cannot_be_used_is_left(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    def busy(*_: Any, device: torch.device) -> Any:
+        raise RuntimeError(f"CUDA error: all {device.type}-capable devices are busy or unavailable\nmore")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "zeros", busy)
+    assert cli._device("auto") == torch.device("cpu")
+    assert "the GPU cannot be used (CUDA error: all cuda-capable devices are busy or unavailable)" in caplog.text
 
 
 def test_train_says_what_is_missing(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

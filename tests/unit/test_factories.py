@@ -14,7 +14,9 @@ import clip4str_doctr
 from clip4str_doctr import clip4str_vn_tiny, lookup
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.factories import change_vocab, clip4str_vn
+from clip4str_doctr.images import open_image
 from clip4str_doctr.lookup import cache_folder, embedded_folder, find_all, find_weights
+from clip4str_doctr.training.validate import read_words
 from clip4str_doctr.weights import WeightsNotFoundError, load_model, save_model
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
@@ -239,6 +241,17 @@ def test_a_symbol_that_stands_twice_is_not_as_likely_twice() -> None:
     # Where it stands once it is the trained one.
     change_vocab(model, "a'b")
     assert torch.equal(model.visual_decoder.head.bias[1], original.visual_decoder.head.bias[second])
+
+
+def test_a_new_alphabet_that_repeats_symbols_is_as_certain() -> None:
+    """As the sum of two of docTR's alphabets does."""
+    crop = open_image(Path(__file__).parents[2] / "examples" / "pho.png")
+    model = clip4str_vn_tiny(pretrained=True)
+    before = read_words(model, [crop])
+    change_vocab(model, model.vocab + "PHOBabc")
+    after = read_words(model, [crop])
+    assert after.texts == before.texts == ["PHỞ"]
+    assert after.confidences == pytest.approx(before.confidences, abs=2e-3)
 
 
 def test_alphabets_that_whitelists_take_for_inner_layers(micro_folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -186,6 +186,22 @@ def test_cfg_brings_what_answers_hang_on() -> None:
     assert other.config.decode == decode and other.postprocessor.temperature == 1.5
 
 
+def test_entries_of_cfg_may_be_set_as_in_a_dict() -> None:
+    model = micro_model()
+    model.cfg["mean"] = (0.1, 0.2, 0.3)
+    model.cfg.update(preserve_aspect_ratio=True, certain_from=0.75)
+    assert model.config.preprocess.mean == (0.1, 0.2, 0.3) and model.certain_from == 0.75
+    assert model.cfg["preserve_aspect_ratio"] is True
+    with pytest.raises(ValueError, match="certain_from'\\] must be a number above 0"):
+        model.cfg["certain_from"] = 2
+    # As docTR's `push_to_hf_hub` does.
+    cfg = model.cfg
+    cfg["arch"], cfg["task"] = "other", "recognition"
+    assert json.loads(json.dumps(cfg))["task"] == "recognition" and model.cfg["arch"] == "clip4str_vn_tiny"
+    copied = copy.deepcopy(cfg)
+    assert type(copied) is dict and copied == cfg
+
+
 @pytest.mark.parametrize(
     ("cfg", "message"),
     [
