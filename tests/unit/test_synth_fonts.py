@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from clip4str_doctr.training.synth import Renderer, Selection, fonts_installed
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE, letters_of_file, own_fonts, street_families
-from clip4str_doctr.training.synth.fonts import VAL_FAMILIES, Face, family_files, load_face
+from clip4str_doctr.training.synth.fonts import VAL_FAMILIES, Face, family_files, load_face, not_thin, usable_faces
 
 pytestmark = pytest.mark.skipif(
     not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[train]"
@@ -185,3 +186,14 @@ def test_pages_are_set_in_all_kinds_of_faces(monkeypatch: pytest.MonkeyPatch) ->
     display = np.mean([family.kind == "display" and not family.faces[0].fixed_pitch for family in families])
     assert 0.05 < tills < 0.08 and 0.02 < display < 0.04
     assert not {family.name for family in families if family.faces[0].fixed_pitch} & {"rubik-mono-one"}
+
+
+def test_nothing_thinner_than_light_is_taught() -> None:
+    faces = next(faces for faces in usable_faces("train").values() if min(face.weight for face in faces) < 300)
+    assert {face.weight for face in not_thin(faces)} == {face.weight for face in faces if face.weight >= 300}
+    thin = replace(faces[0], weight=100), replace(faces[0], weight=200)
+    assert not_thin(thin) == thin[1:]
+    renderer = Renderer("clean", "train", 1)
+    renderer.sample(0)
+    taught = [faces for families in renderer._families.values() for faces in families]
+    assert all(min(face.weight for face in faces) >= 300 or len(faces) == 1 for faces in taught)

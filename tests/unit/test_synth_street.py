@@ -237,11 +237,11 @@ def test_some_boxes_are_loose_in_training(style: Any, monkeypatch: pytest.Monkey
     assert aspects[1.0] > 1.2 * aspects[0.0]
 
 
-def test_a_sign_on_which_nobody_reads_its_word_is_photographed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clip4str_doctr.training.synth import signs
+@pytest.mark.parametrize("style", ["sign", "page"])
+def test_a_picture_in_which_nobody_reads_the_word_is_taken_again(style: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clip4str_doctr.training.synth import legibility
 
     told: list[list[float]] = []
-    shoot = signs._legible
 
     def watched(shot: Any, ink: Any) -> Any:
         told.append([])
@@ -251,20 +251,68 @@ def test_a_sign_on_which_nobody_reads_its_word_is_photographed_again(monkeypatch
             told[-1].append(separation(crop, ink))
             return crop
 
-        kept = shoot(told_shot, ink)
+        kept = legibility.most_legible(told_shot, ink)
         assert separation(kept, ink) == max(told[-1])
         return kept
 
-    monkeypatch.setattr(signs, "_legible", watched)
-    renderer = Renderer("sign", "train", 5)
+    monkeypatch.setattr(f"clip4str_doctr.training.synth.{style}s.most_legible", watched)
+    renderer = Renderer(style, "train", 5)
     for index in range(120):
         renderer.sample(index)
     again = [one for one in told if len(one) > 1]
     assert len(told) == 120 and 0 < len(again) < 30
-    assert all(one[0] < signs._LEAST_SEPARATION and len(one) <= signs._TRIES for one in again)
+    assert all(one[0] < legibility._LEAST_SEPARATION and len(one) <= legibility._TRIES for one in again)
     told.clear()
-    Renderer("sign", "val", 5).sample(0)
+    Renderer(style, "val", 5).sample(0)
     assert not told  # the frozen suites stay as they are
+
+
+def test_what_stands_before_a_sign_is_gone_on_the_next_shot(rng: np.random.Generator) -> None:
+    from clip4str_doctr.training.synth.street_effects import _in_front
+
+    crop = np.full((40, 120, 3), 200, np.float32)
+    before = crop.copy()
+    covered = [_in_front(rng, crop, (10.0, 8.0, 110.0, 32.0)) for _ in range(8)]
+    assert np.array_equal(crop, before) and any((one != before).any() for one in covered)
+
+
+def test_blocks_of_jpeg_begin_anywhere_but_in_the_suites(rng: np.random.Generator) -> None:
+    from clip4str_doctr.training.synth.effects import through_jpeg
+
+    pixels = rng.integers(0, 256, (21, 45, 3), np.uint8)
+    frozen = [through_jpeg(rng, pixels, 30, frozen=True) for _ in range(3)]
+    assert all(np.array_equal(one, frozen[0]) for one in frozen)
+    free = [through_jpeg(rng, pixels, 30, frozen=False) for _ in range(8)]
+    assert all(one.shape == pixels.shape for one in free)
+    assert len({one.tobytes() for one in free}) > 4
+    assert min(np.abs(one.astype(int) - pixels).mean() for one in free) > 0
+
+
+def test_the_ends_of_a_printed_word_keep_their_stops(rng: np.random.Generator) -> None:
+    from clip4str_doctr.training.synth.pages import _cut
+
+    page = np.zeros((60, 120, 3), np.float32)
+    page[28:32, 30:90] = 1  # the word; its stop is the last two columns
+    page[28:32, 88:90] = 0.5
+    kept = [_cut(rng, page, (30, 20, 90, 32), 12.0, label, False) for label in 60 * ["Phở."]]
+    assert all((crop == 0.5).any(axis=(0, 2)).sum() == 2 for crop in kept)
+    cut = [_cut(rng, page, (30, 20, 90, 32), 12.0, "Phở", False) for _ in range(60)]
+    assert any((crop == 0.5).any(axis=(0, 2)).sum() < 2 for crop in cut)
+
+
+def test_a_fifth_of_small_print_shows_the_lines_above_and_below() -> None:
+    """In training; the suites keep theirs as they are."""
+    from clip4str_doctr.training.synth.pages import _cut
+
+    page = np.zeros((80, 120, 3), np.float32)
+    page[14:24], page[57:67] = 1, 1  # other lines, 1.1 em off
+    rng = np.random.default_rng(4)
+    box = (30.0, 32.0, 90.0, 48.0)
+    shown = {
+        crowded: np.mean([_cut(rng, page, box, 20.0, "", crowded)[[0, -1]].any() for _ in range(200)])
+        for crowded in (False, True)
+    }
+    assert shown[True] > 2 * shown[False]
 
 
 @pytest.mark.parametrize(("paper", "ink"), [(-30.0, 5.0), (250.0, 290.0), (120.0, 130.0), (40.0, 200.0)])
@@ -321,6 +369,10 @@ def test_training_says_more_kinds_than_the_frozen_suites(mixture: Any) -> None:
 @pytest.mark.parametrize(
     ("mixture", "kinds"),
     [
+        (
+            street_mixture,
+            (r"(ĐT|Tel|TEL):0[\d.-]+", r"\d{4}\.\d\d\.\d\d\.\d\d", r"P\.\d+-Q\.\d+", r"[A-ZĐÀ-Ỹ]{2,}-[A-ZĐÀ-Ỹ]{2,}"),
+        ),
         (street_mixture, (r"TNHH|THPT|UBND", r"0\d{3}", r"\d+ml", r"CỬA|HÀNG|QUÁN", r"\d+h\d\d")),
         (
             document_mixture,

@@ -8,7 +8,7 @@ from clip4str_doctr.training.synth.backgrounds import Pixels, smooth_field, tile
 
 __all__ = [
     "cast_shadow", "clean_effects", "glare", "low_resolution", "motion_blur", "photo_effects", "sensor_noise",
-    "to_uint8_jpeg",
+    "through_jpeg", "to_uint8_jpeg",
 ]  # fmt: skip
 
 
@@ -62,6 +62,21 @@ def clean_effects(rng: np.random.Generator, crop: Pixels) -> Pixels:
         level = np.float32((crop.min() + crop.max()) / 2)
         crop = np.asarray(np.clip((crop - level) * 3 + level, 0, 255), np.float32)  # photocopy
     return crop
+
+
+def through_jpeg(
+    rng: np.random.Generator, pixels: npt.NDArray[np.uint8], quality: int, *, frozen: bool
+) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 as JPEG gives it back. The crop is cut out of a larger picture, whose blocks of 8 or 16 pixels
+    begin anywhere; frozen: as the suites have it, at the crop's corner."""
+    above, left = (0, 0) if frozen else (int(16 * rng.random()) for _ in range(2))
+    height, width = pixels.shape[:2]
+    if above or left:
+        pixels = np.asarray(cv2.copyMakeBorder(pixels, above, 0, left, 0, cv2.BORDER_REPLICATE), np.uint8)
+    done, data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    assert done
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return decoded[above : above + height, left : left + width]
 
 
 def to_uint8_jpeg(rng: np.random.Generator, crop: Pixels, share: float, lowest: int) -> npt.NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from clip4str_doctr.training.synth.fonts import (
     MissingFontsError,
     faces_of_file,
     family_files,
+    not_thin,
     usable_faces,
 )
 
@@ -64,7 +65,6 @@ _CAPITALS_ONLY = frozenset(
 )
 # Inside other packages of the `train` extra: the Times-like STIX and DejaVu, of matplotlib's plots.
 _INSIDE_MATPLOTLIB = {"stix-general": "STIXGeneral", "dejavu-sans": "DejaVuSans", "dejavu-serif": "DejaVuSerif"}
-_LEAST_WEIGHT = 300
 _BASE_LETTERS = frozenset(
     ord(unicodedata.normalize("NFD", symbol)[0])
     for symbol in VIETNAMESE_SYMBOLS.replace("đ", "d").replace("Đ", "D")
@@ -153,7 +153,7 @@ def _street_families(split: str, folder: Path | None) -> dict[str, Family]:
 def _few(faces: tuple[Face, ...], split: str) -> tuple[Face, ...]:
     """At most two upright weights, light or regular and bold or black, beside the two of italics.
 
-    Thinner than light nothing is taught: a stop of such a face is two pixels at 40 to the em.
+    In training none is thinner than light (`not_thin`).
     Opening a face costs as much as a picture; a process cannot keep thousands open.
     """
     kept = []
@@ -161,8 +161,8 @@ def _few(faces: tuple[Face, ...], split: str) -> tuple[Face, ...]:
         of_slant = sorted((face for face in faces if face.italic == italic), key=lambda face: (face.weight, face.path))
         for bold in (False, True):
             some = [face for face in of_slant if (face.weight >= 600) == bold]
-            if split == "train":
-                some = [face for face in some if face.weight >= _LEAST_WEIGHT] or some[-1:]
+            if split == "train" and some:
+                some = list(not_thin(some))
             kept += some if len(some) <= 2 else [some[len(some) // 2], some[-1]] if bold else [some[0], some[-1]]
     return tuple(kept)
 

@@ -1,5 +1,6 @@
 """Font families for rendering: found through package metadata, checked letter by letter, some kept for validation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -10,7 +11,7 @@ from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
 __all__ = [
     "FONT_PACKAGES", "FONT_SIZES", "SIGN_FAMILIES", "VAL_FAMILIES", "Face", "MissingFontsError", "faces_of_file",
-    "family_files", "fonts_installed", "load_face", "usable_faces",
+    "family_files", "fonts_installed", "load_face", "not_thin", "usable_faces",
 ]  # fmt: skip
 
 _TRAIN_TEXT = (
@@ -48,6 +49,7 @@ SIGN_FAMILIES = frozenset({*_TRAIN_SIGN, "dancing-script", "oswald", "rowdies", 
 # As tills print; of training families.
 _FIXED_PITCH = frozenset("cousine ibm-plex-mono inconsolata jetbrains-mono roboto-mono source-code-pro vt323".split())
 
+_LEAST_WEIGHT = 300
 FONT_SIZES = (16, 26, 40, 60)  # pixels per em; a word is drawn at the next size above its final one, then scaled
 _NAMED_WEIGHTS = {
     "extralight": 200, "thin": 100, "light": 300, "medium": 500, "semibold": 600, "extrabold": 800, "black": 900,
@@ -132,6 +134,13 @@ def faces_of_file(family: str, path: str, needed: frozenset[int] = _ALPHABET) ->
         )
         for weight in wanted
     ]
+
+
+def not_thin(faces: Sequence[Face]) -> tuple[Face, ...]:
+    """Faces, one at least, without those thinner than light, or the heaviest: of thin ones a stop is two pixels at 40
+    to the em, and nothing is learned from what cannot be seen."""
+    kept = tuple(face for face in faces if face.weight >= _LEAST_WEIGHT)
+    return kept or (max(faces, key=lambda face: face.weight),)
 
 
 def fonts_installed() -> bool:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
+from clip4str_doctr.training.synth.fonts import FONT_SIZES, load_face
 from clip4str_doctr.training.synth.geometry import Box, Mask
-from clip4str_doctr.training.synth.lettering import Hand, Line, pixels_of
+from clip4str_doctr.training.synth.lettering import Hand, Line, pixels_of, without_marks
 
 __all__ = ["board_part", "icon", "other_lines", "panel"]
 
@@ -21,15 +22,20 @@ def other_lines(
     left, top, right, bottom = line.box
     image = Image.new("L", (width, height))
     draw = ImageDraw.Draw(image)
-    font = hand.font
+    frozen = hand.face.held_out
     drawn = False
     for above, margin in ((True, margins[1]), (False, margins[3])):
         gap = 0.01 + 0.2 * rng.random() ** 1.5
-        if gap > margin + 0.03 or rng.random() < 0.25:
+        # A word that lies askew has other lines in the corners of its box, whatever its margins.
+        reached = gap <= margin + 0.03 or (not frozen and rng.random() < 0.35)
+        if not reached or rng.random() < 0.25:
             continue
+        font = hand.font if frozen else _font_of_line(rng, hand)
         anchor = ("l", "m", "r")[int(rng.random() * 3)] + ("b" if above else "t")
         x = left + (right - left) * (1.6 * rng.random() - 0.3)
         words = f"{text()} {text()}"[: int(2.4 * (right - left) / hand.size) + 5]
+        if not frozen:
+            words = without_marks(words, hand)
         gap *= bottom - top
         draw.text((x, top - gap if above else bottom + gap), words, fill=255, font=font, anchor=anchor)
         drawn = True
@@ -38,6 +44,13 @@ def other_lines(
     mask = pixels_of(image)
     mask[max(int(top), 0) : max(int(bottom), 0)] = 0  # tall letters would reach into the word
     return mask
+
+
+def _font_of_line(rng: np.random.Generator, hand: Hand) -> ImageFont.FreeTypeFont:
+    """Lines of a sign are of the word's size, or larger or smaller."""
+    draw = rng.random()
+    size = hand.size if draw < 0.5 else hand.size * (0.6 if draw < 0.8 else 1.5)
+    return load_face(hand.face, min(FONT_SIZES, key=lambda one: abs(one - size)))
 
 
 def board_part(rng: np.random.Generator, line: Line) -> Mask:

@@ -10,7 +10,7 @@ from clip4str_doctr.training.synth.fonts import Face, load_face
 from clip4str_doctr.training.synth.geometry import Box, Mask
 from clip4str_doctr.training.synth.marks import MarkStyle, draw_marks, mark_style, plain_letters, stem
 
-__all__ = ["Hand", "Line", "choose_hand", "letter_line", "pixels_of"]
+__all__ = ["Hand", "Line", "choose_hand", "letter_line", "pixels_of", "without_marks"]
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def letter_line(
     space = (0.2 + 0.25 * rng.random()) * size + max(hand.spacing, 0)
     # Only the nearest letters of the neighbours lie within the canvas.
     if before:
-        draw.text((left - space, y), _plain(before[-4:], hand), fill=255, font=font, anchor="rs")
+        draw.text((left - space, y), without_marks(before[-4:], hand), fill=255, font=font, anchor="rs")
     if after:
-        draw.text((right + space, y), _plain(after[:4], hand), fill=255, font=font, anchor="ls")
+        draw.text((right + space, y), without_marks(after[:4], hand), fill=255, font=font, anchor="ls")
     origin_x, origin_y = left - pad[0], top - pad[1]
     ink = pixels_of(image.crop((origin_x, origin_y, right + pad[0], bottom + pad[1])))
     box = (float(pad[0]), float(pad[1]), float(right - origin_x), float(bottom - origin_y))
@@ -91,7 +91,7 @@ def _capital_height(font: ImageFont.FreeTypeFont) -> float:
     return float(-font.getbbox("H", anchor="ls")[1])
 
 
-def _plain(text: str, hand: Hand) -> str:
+def without_marks(text: str, hand: Hand) -> str:
     """Neighbours go without marks where marks would have to be drawn: they are cut by the crop anyway."""
     return plain_letters(text)[0] if hand.face.drawn_marks else text
 

@@ -57,6 +57,8 @@ def mark_style(rng: np.random.Generator, thick: float, *, frozen: bool) -> MarkS
     if rng.random() < 0.45:
         bow = (0.1 + 0.3 * rng.random()) * (1.0 if rng.random() < 0.8 else -0.6)
     shift = min(max(0.08 * rng.standard_normal(), -0.2), 0.2)
+    if rng.random() < 0.15:  # touching the letter, where the line leaves no room
+        gap = -0.04 + 0.05 * rng.random()
     return MarkStyle(thick, width, height, gap, taper, beside, square, bow, shift)
 
 

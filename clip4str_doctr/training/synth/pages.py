@@ -9,8 +9,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from clip4str_doctr.training.synth.backgrounds import Colour, Pixels, tile
+from clip4str_doctr.training.synth.effects import through_jpeg
 from clip4str_doctr.training.synth.fonts import Face, load_face
 from clip4str_doctr.training.synth.geometry import Box
+from clip4str_doctr.training.synth.legibility import most_legible
 from clip4str_doctr.training.synth.lettering import pixels_of
 from clip4str_doctr.training.synth.marks import draw_marks, mark_style, plain_letters, stem
 from clip4str_doctr.training.synth.page_conditions import leaning, photographed, thermal
@@ -41,12 +43,16 @@ def render_page(
 
     height: about that of the line's box, pixels. neighbour(): a word for the rest of the text.
     """
+    # Boxes that hold pieces of the lines above and below, as those of small print mostly do.
+    crowded = not face.held_out and rng.random() < 0.2
+    if crowded and rng.random() < 0.5:
+        height = 10 + 5 * rng.random()
     setting = _setting(rng, face, height)
-    coverage, box = _typeset(rng, setting, label, neighbour)
+    coverage, box = _typeset(rng, setting, label, neighbour, crowded)
     if face.held_out:  # the frozen suites stay as they are
         by_camera, from_till = None, False
     else:
-        if rng.random() < LOOSE:
+        if not crowded and rng.random() < LOOSE:
             coverage, box = _loosened(rng, coverage, box)
         # Neither a camera nor a till's printer leaves anything of smaller print.
         large = height >= 12
@@ -56,7 +62,19 @@ def render_page(
         coverage, box = leaning(rng, coverage, box)
     if from_till:
         coverage = thermal(rng, coverage)
-    pixels = _printed(rng, _cut(rng, coverage, box, setting.size), *_colours(rng))
+    crop = _cut(rng, coverage, box, setting.size, "" if face.held_out else label, crowded)
+
+    def shot() -> npt.NDArray[np.uint8]:
+        return _as_copied(rng, crop, by_camera, from_till)
+
+    return shot() if face.held_out else most_legible(shot, crop[..., 1])
+
+
+def _as_copied(
+    rng: np.random.Generator, crop: npt.NDArray[np.float32], by_camera: bool | None, from_till: bool
+) -> npt.NDArray[np.uint8]:
+    """Share of ink (H, W, 3) -> the print of it, scanned, photographed or neither. by_camera: None as suites are."""
+    pixels = _printed(rng, crop, *_colours(rng))
     draw = rng.random()
     if by_camera is None and draw < 0.6:
         pixels = _scanned(rng, pixels) if draw < 0.5 else photographed(rng, pixels, outdoors=False)
@@ -66,7 +84,7 @@ def render_page(
         pixels = _scanned(rng, pixels)
     if rng.random() < 0.55:
         pixels = pixels + tile(rng, "grain", *pixels.shape[:2])[..., None] * np.float32(6 * rng.random() ** 2)
-    return _file(rng, np.clip(pixels, 0, 255).astype(np.uint8))
+    return _file(rng, np.clip(pixels, 0, 255).astype(np.uint8), frozen=by_camera is None)
 
 
 def _loosened(
@@ -92,14 +110,17 @@ def _setting(rng: np.random.Generator, face: Face, height: float) -> _Setting:
 
 
 def _typeset(
-    rng: np.random.Generator, setting: _Setting, label: str, neighbour: Callable[[], str]
+    rng: np.random.Generator, setting: _Setting, label: str, neighbour: Callable[[], str], crowded: bool
 ) -> tuple[npt.NDArray[np.float32], Box]:
-    """-> the piece of page (H, W, 3), share of ink 0..1 for each colour, and the label's box in it, final pixels."""
+    """-> the piece of page (H, W, 3), share of ink 0..1 for each colour, and the label's box in it, final pixels.
+
+    crowded: other lines are near, and nearly always there.
+    """
     font, times = setting.font, setting.times
     em = font.size
     spacing = em * 0.12 * rng.random() if rng.random() < 0.04 else 0.0
     text, marks = plain_letters(label) if setting.face.drawn_marks else (label, [])
-    side, leading = int(1.2 * em), em * (1.05 + 0.45 * rng.random())
+    side, leading = int(1.2 * em), em * (1.05 + (0.15 if crowded else 0.45) * rng.random())
     height = int(2 * leading + 1.6 * em)
     x, y = side + rng.random() * times, height / 2 + 0.35 * em + rng.random() * times
     image = Image.new("L", (int((1.1 * em + spacing) * len(text)) + 3 * side, height))
@@ -115,7 +136,7 @@ def _typeset(
         draw = ImageDraw.Draw(image)
     left, top, right, bottom = image.getbbox() or (x, y - em, x + em, y)
     box = (left / times, top / times, right / times, bottom / times)
-    _other_text(rng, draw, setting, neighbour, (left, y, right), leading)
+    _other_text(rng, draw, setting, neighbour, (left, y, right), leading, crowded)
     _rules(rng, draw, setting, (left, y, right))
     return _at_final_size(pixels_of(image)[:, : int(right) + side], setting), box
 
@@ -161,6 +182,7 @@ def _other_text(
     neighbour: Callable[[], str],
     line: tuple[float, float, float],
     leading: float,
+    crowded: bool,
 ) -> None:
     """Words left and right at a space's distance, and the lines above and below."""
     left, baseline, right = line
@@ -177,7 +199,7 @@ def _other_text(
         draw.text((right + space, baseline), word()[:4], fill=255, font=font, anchor="ls")
     for direction, chance in ((-1, where[2]), (1, where[3])):
         # Where lines stand far apart, a crop hardly ever reaches the next one.
-        if chance < 0.8 and leading < font.size * (1.25 + 0.5 * rng.random()):
+        if chance < (0.95 if crowded else 0.8) and leading < font.size * (1.25 + 0.5 * rng.random()):
             at = (left - font.size * 1.5 * rng.random(), baseline + direction * leading)
             text = f"{word()} {word()}"[: int(2.3 * (right - left) / font.size) + 6]
             draw.text(at, text, fill=255, font=font, anchor="ls")
@@ -231,8 +253,14 @@ def _at_final_size(drawn: npt.NDArray[np.uint8], setting: _Setting) -> npt.NDArr
     return np.asarray(smooth.reshape(height, width, 3), np.float32)
 
 
-def _cut(rng: np.random.Generator, page: npt.NDArray[np.float32], box: Box, size: float) -> npt.NDArray[np.float32]:
-    """The word's crop, by its ink or by its line, some pixels off."""
+def _cut(
+    rng: np.random.Generator, page: npt.NDArray[np.float32], box: Box, size: float, label: str, crowded: bool
+) -> npt.NDArray[np.float32]:
+    """The word's crop, by its ink or by its line, some pixels off.
+
+    label: what is not cut away at its ends: a stop is gone with a pixel or two, where a letter is still read. crowded:
+    as far as the lines above and below.
+    """
     left, top, right, bottom = box
     baseline, kind = page.shape[0] / 2 + 0.35 * size, rng.random()
     if kind < 0.45:  # the line's box: as high as the font says, whatever the letters
@@ -243,6 +271,11 @@ def _cut(rng: np.random.Generator, page: npt.NDArray[np.float32], box: Box, size
         off = -0.03 + 0.22 * rng.random(4)
     else:
         off = -0.08 + 0.5 * rng.random(4)
+    if crowded:
+        off[[1, 3]] = 0.1 + 0.4 * rng.random(2)
+    for side, end in ((0, label[:1]), (2, label[-1:])):
+        if end and not end.isalnum():
+            off[side] = max(off[side], 0.0)
     off *= size
     height, width = page.shape[:2]
     one = max(int(round(left - off[0])), 0), max(int(round(top - off[1])), 0)
@@ -354,13 +387,10 @@ def _stamped(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     return np.minimum(over, over + share * (tint - over))
 
 
-def _file(rng: np.random.Generator, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _file(rng: np.random.Generator, pixels: npt.NDArray[np.uint8], *, frozen: bool) -> npt.NDArray[np.uint8]:
     """Grey or in colour, through JPEG of quality 30..95 or not."""
     if rng.random() < 0.25:
         pixels = np.repeat(pixels.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
     if rng.random() < 0.5:
-        quality = int(30 + 66 * rng.random() ** 0.6)
-        done, data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, quality))
-        assert done
-        pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+        pixels = through_jpeg(rng, pixels, int(30 + 66 * rng.random() ** 0.6), frozen=frozen)
     return np.ascontiguousarray(pixels)

@@ -17,7 +17,7 @@ from clip4str_doctr.training.synth.backgrounds import (
 )
 from clip4str_doctr.training.synth.effects import clean_effects, photo_effects, to_uint8_jpeg
 from clip4str_doctr.training.synth.engine import Engine
-from clip4str_doctr.training.synth.fonts import Face, MissingFontsError, usable_faces
+from clip4str_doctr.training.synth.fonts import Face, MissingFontsError, not_thin, usable_faces
 from clip4str_doctr.training.synth.geometry import Mask, Placement, bend, place
 from clip4str_doctr.training.synth.legibility import lacks_marks
 from clip4str_doctr.training.synth.selection import Selection
@@ -110,6 +110,8 @@ class Renderer:
                     + " ".join(f"fontpkg-{family}" for family in missing)
                 )
             chosen = [faces for family, faces in by_family.items() if family in wanted]
+            if self.split == "train":
+                chosen = [not_thin(faces) for faces in chosen]
             for signs in (False, True):
                 self._families[signs] = [faces for faces in chosen if faces[0].for_signs == signs]
             self._words = WordSource(self.split, self.seed)

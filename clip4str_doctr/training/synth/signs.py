@@ -11,7 +11,7 @@ from clip4str_doctr.training.synth.dressing import Layer, dressed
 from clip4str_doctr.training.synth.fonts import Face
 from clip4str_doctr.training.synth.geometry import Box, Mask, Placement, bend
 from clip4str_doctr.training.synth.layouts import board_part, clear_of, icon, other_lines, panel
-from clip4str_doctr.training.synth.legibility import separation
+from clip4str_doctr.training.synth.legibility import most_legible
 from clip4str_doctr.training.synth.lettering import Line, choose_hand, letter_line
 from clip4str_doctr.training.synth.marks import stem
 from clip4str_doctr.training.synth.street_effects import street_effects
@@ -25,8 +25,6 @@ SIGN_HEIGHTS = (8.0, 200.0)
 _SIZES = (16, 26, 40, 60, 92)  # pixels per em
 _THIN = 0.085  # em; thinner strokes break when worn
 _CHANNELS = 4  # that OpenCV warps at once
-_LEAST_SEPARATION = 1.5  # below, nine words in ten are not read
-_TRIES = 4  # of light and camera
 
 
 def render_sign(
@@ -72,20 +70,9 @@ def render_sign(
     contrast = float(np.abs(paper - colour).mean())
     if face.held_out:
         return street_effects(rng, crop, contrast, placement.word, stroke, frozen=True)
-    return _legible(lambda: street_effects(rng, crop, contrast, placement.word, stroke, frozen=False), share[..., 0])
-
-
-def _legible(shot: Callable[[], npt.NDArray[np.uint8]], ink: Pixels) -> npt.NDArray[np.uint8]:
-    """The first of a few shots of a sign on which its word stands out, or the one on which it does most."""
-    best = shot()
-    most = separation(best, ink)
-    for _ in range(_TRIES - 1):
-        if most >= _LEAST_SEPARATION:
-            break
-        again = shot()
-        if (found := separation(again, ink)) > most:
-            best, most = again, found
-    return best
+    return most_legible(
+        lambda: street_effects(rng, crop, contrast, placement.word, stroke, frozen=False), share[..., 0]
+    )
 
 
 def _neighbours(

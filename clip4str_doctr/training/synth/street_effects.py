@@ -5,7 +5,14 @@ import numpy as np
 import numpy.typing as npt
 
 from clip4str_doctr.training.synth.backgrounds import Pixels, smooth_field, tile
-from clip4str_doctr.training.synth.effects import cast_shadow, glare, low_resolution, motion_blur, sensor_noise
+from clip4str_doctr.training.synth.effects import (
+    cast_shadow,
+    glare,
+    low_resolution,
+    motion_blur,
+    sensor_noise,
+    through_jpeg,
+)
 from clip4str_doctr.training.synth.geometry import Box
 from clip4str_doctr.training.synth.photos import photo_cut
 
@@ -47,7 +54,7 @@ def street_effects(
         crop = crop[::-1, ::-1]
     pixels = np.clip(crop, 0, 255).astype(np.uint8)
     if draw[7] < 0.75:
-        pixels = _compressed(rng, pixels)
+        pixels = _compressed(rng, pixels, frozen=frozen)
     return np.ascontiguousarray(pixels)
 
 
@@ -120,19 +127,16 @@ def _steps(pixels: npt.NDArray[np.uint8]) -> Pixels:
     return (pixels // 24).astype(np.float32) * 24 + 12
 
 
-def _compressed(rng: np.random.Generator, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _compressed(rng: np.random.Generator, pixels: npt.NDArray[np.uint8], *, frozen: bool) -> npt.NDArray[np.uint8]:
     """JPEG of quality 20..95, once or, as pictures that travelled, twice."""
     for _ in range(2 if rng.random() < 0.12 else 1):
-        quality = int(20 + 76 * rng.random() ** 0.7)
-        done, data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, quality))
-        assert done
-        pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+        pixels = through_jpeg(rng, pixels, int(20 + 76 * rng.random() ** 0.7), frozen=frozen)
     return pixels
 
 
 def _in_front(rng: np.random.Generator, crop: Pixels, word: Box) -> Pixels:
     """Wires, a pole, leaves, a blot; thin enough, or few enough, that the word is still read."""
-    crop = np.ascontiguousarray(crop, np.float32)
+    crop = np.array(crop, np.float32, order="C")  # a sign may be photographed again, without them
     draw = rng.random()
     if draw < 0.5:
         _wires(rng, crop)

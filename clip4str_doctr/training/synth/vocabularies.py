@@ -57,6 +57,9 @@ def street_mixture(words: WordSource) -> Mixture:
         (share(0.02), _piece),
         (share(0.05), lambda rng: _abbreviation(rng, words)),
         (0.025, _house_number),
+        (share(0.025), _contact),
+        (share(0.01), _district),
+        (share(0.02), lambda rng: _two_words(rng, words)),
         (0.015, _trade_name),
         (share(0.03, 0.05), lambda rng: _long_label(rng, words)),
         *_scaled(general_mixture(words), share(0.08, 0.13)),
@@ -130,6 +133,53 @@ def _piece(rng: np.random.Generator) -> str:
         f"{6 + int(rng.random() * 17)}h{('', '00', '30')[int(rng.random() * 3)]}", f"-{digits(rng, 3)}",
     )  # fmt: skip
     return forms[int(rng.random() * len(forms))]
+
+
+def _contact(rng: np.random.Generator) -> str:
+    """Telephone numbers of signs: ĐT:0903.456.789, 0903.45.67.89, 0168.123.4567, 38.456.789, (08)38.123.456."""
+    mobile, line = "0" + "3579"[int(rng.random() * 4)] + digits(rng, 8), "23"[int(rng.random() * 2)] + digits(rng, 7)
+    older = "01" + "2689"[int(rng.random() * 4)] + digits(rng, 8)  # until 2018
+    area = ("08", "028", "04", "024", "0650", "0236", "0511", "031")[int(rng.random() * 8)]
+    mark = "..-"[int(rng.random() * 3)]
+    grouped = mark.join((line[:2], line[2:5], line[5:]))
+    forms = (
+        mobile, mark.join((mobile[:4], mobile[4:7], mobile[7:])), mark.join((mobile[:4], *_pairs(mobile[4:]))),
+        older, mark.join((older[:4], older[4:7], older[7:])), line, grouped, mark.join((line[:4], line[4:])),
+        f"({area}){line}", f"({area}){grouped}", f"{area}{mark}{grouped}",
+    )  # fmt: skip
+    number = forms[int(rng.random() * len(forms))]
+    if rng.random() < 0.55:
+        return number
+    heads = "ĐT: ĐT: ĐT. DĐ: ĐTDĐ: SĐT: Tel: TEL: Hotline: HOTLINE: Fax: Zalo: LH: MB:".split()
+    return heads[int(rng.random() * len(heads))] + number
+
+
+def _pairs(figures: str) -> list[str]:
+    return [figures[at : at + 2] for at in range(0, len(figures), 2)]
+
+
+def _district(rng: np.random.Generator) -> str:
+    """The end of an address: P.12-Q.10, F.7,Q.3, Q.5-TP.HCM, Q.TB, ĐC:45/2."""
+    ward, district, house = 1 + int(rng.random() * 25), 1 + int(rng.random() * 12), 1 + int(rng.random() * 400)
+    town, mark = ("TP.HCM", "TPHCM", "HN", "ĐN", "TP.HN")[int(rng.random() * 5)], "-,.-"[int(rng.random() * 4)]
+    names = ("TB", "BT", "GV", "PN", "TĐ", "BTÂN", "TP", "ĐĐ", "HK", "CG", "TX")
+    forms = (
+        f"P.{ward}{mark}Q.{district}", f"F.{ward}{mark}Q.{district}", f"P{ward}{mark}Q{district}",
+        f"Q.{district}{mark}{town}", f"Q.{names[int(rng.random() * len(names))]}", f"ĐC:{house}/{ward}",
+        f"{house}/{ward}{mark}Q.{district}", f"Q{district}{mark}{town}",
+    )  # fmt: skip
+    return forms[int(rng.random() * len(forms))]
+
+
+def _two_words(rng: np.random.Generator, words: WordSource) -> str:
+    """What a sign joins: NHÔM-KÍNH, Nam/Nữ, ĂN&UỐNG."""
+    while True:
+        one, two = (words.uniform(rng, ("boards", "street")[int(rng.random() * 2)]).strip(_EDGES) for _ in range(2))
+        label = one + ("-" if rng.random() < 0.6 else "/&+,"[int(rng.random() * 4)]) + two
+        if one and two and len(label) <= MAX_SYMBOLS:
+            break
+    draw = rng.random()
+    return label.upper() if draw < 0.75 else label.title() if draw < 0.9 else label.lower()
 
 
 def _official_date(rng: np.random.Generator) -> str:
