@@ -1,51 +1,96 @@
-"""Crops whose edges are moved, and what is read of them."""
-
-from pathlib import Path
+"""Boxes in any form -> quads in pixels."""
 
 import numpy as np
 import pytest
 
-from clip4str_doctr import load_model
-from clip4str_doctr.benchmark.boxes import BOXES, Box, boxes_figures, with_edges_moved
-from clip4str_doctr.training.synth import fonts_installed
+from clip4str_doctr.boxes import as_quads, check_page, enclosing_boxes, in_order
 
-CROP = np.zeros((20, 60, 3), np.uint8)
-CROP[:, :2] = (10, 20, 30)  # the left rim: a thirtieth of 60 columns
-CROP[:, 2:] = 200
+PAGE = (100, 200)
+QUAD = [[20, 10], [60, 10], [60, 30], [20, 30]]
 
 
-def test_edges_stay_where_they_are() -> None:
-    assert np.array_equal(with_edges_moved(CROP, Box()), CROP)
+@pytest.mark.parametrize(
+    "found",
+    [
+        np.array([[20, 10, 60, 30]]),
+        np.array([[20.0, 10, 60, 30]], np.float32),
+        [(20, 10, 60, 30)],
+        np.array([[0.1, 0.1, 0.3, 0.3]]),
+        np.array([QUAD]),
+        [np.array(QUAD) / (200, 100)],
+        [[[60, 30], [20, 30], [20, 10], [60, 10]]],  # from another corner
+        [[[20, 10], [20, 30], [60, 30], [60, 10]]],  # counterclockwise
+        [[[20, 10], [40, 10], [60, 10], [60, 30], [40, 30], [20, 30]]],
+        ([(20, 10, 60, 30)], [0.5]),
+        (np.array([[20, 10, 60, 30]]), np.array([0.5])),
+    ],
+)
+def test_every_form_means_the_same(found: object) -> None:
+    quads, scores = as_quads(found, PAGE)
+    np.testing.assert_allclose(quads, [QUAD], atol=1e-3)
+    assert scores.tolist() == ([0.5] if isinstance(found, tuple) else [1.0])
 
 
-def test_edges_move_inwards_by_heights() -> None:
-    assert np.array_equal(with_edges_moved(CROP, Box(margin=-0.1)), CROP[2:-2, 2:-2])
+def test_forms_may_be_mixed() -> None:
+    quads, scores = as_quads([(1, 2, 30, 40), QUAD, [[0, 0], [50, 0], [25, 50]]], PAGE)
+    assert quads.shape == (3, 4, 2) and scores.shape == (3,)
 
 
-@pytest.mark.parametrize("shape", [(5, 60, 3), (60, 5, 3), (3, 3, 3)])
-def test_something_is_always_left(shape: tuple[int, int, int]) -> None:
-    left = with_edges_moved(np.zeros(shape, np.uint8), Box(margin=-2.0))
-    assert left.shape[2] == 3
-    for size, now in zip(shape[:2], left.shape[:2], strict=True):
-        assert min(size, 4) <= now <= size
+@pytest.mark.parametrize("nothing", [[], np.zeros((0, 4)), np.zeros((0, 4, 2)), ([], [])])
+def test_nothing_found(nothing: object) -> None:
+    quads, scores = as_quads(nothing, PAGE)
+    assert quads.shape == (0, 4, 2) and scores.shape == (0,)
 
 
-def test_new_ground_has_the_colour_of_its_edge() -> None:
-    moved = with_edges_moved(CROP, Box(margin=0.1))
-    assert moved.shape == (24, 64, 3) and moved.flags.c_contiguous
-    assert (moved[:, :2] == (10, 20, 30)).all() and (moved[:, -2:] == 200).all()
-    assert np.array_equal(moved[2:-2, 2:-2], CROP)
-    # Above and below, of the row beside it: mostly the paper's.
-    assert (moved[0, 2:] == 200).all()
+def test_what_lies_outside_is_clipped_or_left_out() -> None:
+    found = [(-10, -5, 30, 40), (250, 10, 300, 50), (5, 5, 5, 9), (0, 0, 200, 100)]
+    quads, scores = as_quads((found, [0.1, 0.2, 0.3, 0.4]), PAGE)
+    assert enclosing_boxes(quads).tolist() == [[0, 0, 30, 40], [0, 0, 200, 100]]
+    assert scores.tolist() == [0.1, 0.4]
 
 
-def test_the_right_edge_moves_by_widths() -> None:
-    moved = with_edges_moved(CROP, Box(right=0.5))
-    assert moved.shape == (20, 90, 3) and np.array_equal(moved[:, :60], CROP) and (moved[:, 60:] == 200).all()
+def test_one_pixel_boxes_of_integers_are_not_relative() -> None:
+    quads, _ = as_quads(np.array([[0, 0, 1, 1]]), PAGE)
+    assert enclosing_boxes(quads).tolist() == [[0, 0, 1, 1]]
 
 
-@pytest.mark.skipif(not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[bench]")
-def test_boxes_are_read_apart(micro_folder: Path) -> None:
-    figures = boxes_figures(load_model(micro_folder), 3, ("clean",), ("as drawn", "margin -0.1 heights"))
-    assert list(figures["clean"]) == ["as drawn", "margin -0.1 heights"] and set(figures["clean"]) <= set(BOXES)
-    assert all(told["n"] == 3 and 0 <= told["cased"] <= 1 for told in figures["clean"].values())
+@pytest.mark.parametrize(
+    ("found", "error", "says"),
+    [
+        (None, TypeError, "must return straight boxes"),
+        ("boxes", TypeError, "got str"),
+        (((1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4)), TypeError, "tuple of 3"),
+        ([(1, 2, np.nan, 4)], ValueError, "box 0 has coordinates that are not finite"),
+        ([(1, 2, 30, 4), (50, 60, 10, 12)], ValueError, r"box 1 is .*x \+ width"),
+        ([(1, 2, 3)], ValueError, r"box 0 has shape \(3,\)"),
+        ([(1, 2, 3, 4, 0.5)], ValueError, "give scores as boxes, scores"),
+        ([[[1, 2], [3, 4]]], ValueError, r"shape \(2, 2\)"),
+        ([[["a", "b"]]], TypeError, "no array of numbers"),
+        (([(1, 2, 3, 4)], [0.5, 0.5]), ValueError, r"must be \(1,\)"),
+        (([(1, 2, 3, 4)], [np.nan]), ValueError, "0..1"),
+        (([(1, 2, 3, 4)], [90]), ValueError, "0..1"),
+    ],
+)
+def test_other_answers_are_refused(found: object, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        as_quads(found, PAGE)
+
+
+@pytest.mark.parametrize("angle", range(-40, 45, 5))
+def test_order_of_corners_is_found_again(angle: int) -> None:
+    turn = np.deg2rad(angle)
+    quad = np.array([[-50, -10], [50, -10], [50, 10], [-50, 10]]) @ np.array(
+        [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+    )
+    for mixed in (quad[::-1], np.roll(quad, 1, axis=0), quad[[2, 0, 3, 1]]):
+        np.testing.assert_allclose(in_order(mixed), quad)
+
+
+@pytest.mark.parametrize(
+    ("page", "error"),
+    [([1], TypeError), (np.zeros((5, 5)), ValueError), (np.zeros((5, 5, 3)), ValueError),
+     (np.zeros((5, 5, 4), np.uint8), ValueError), (np.zeros((0, 5, 3), np.uint8), ValueError)],
+)  # fmt: skip
+def test_pages_are_checked(page: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"\(H, W, 3\) uint8"):
+        check_page(page)
