@@ -48,12 +48,11 @@ class Job:
             return False
         if self.drawing is None:
             return True
-        # How is recorded of the first once all of them are there.
         if not self.drawing.exists() or not origins.is_from(self.drawing, self.source):
             return False
-        return _no_newer(self.source, self.drawing) and origins.how(self.drawing) in {origins.how(self.output), how} - {
-            None
-        }
+        # It is recorded of the first once all of them are there.
+        drawn = origins.how(self.drawing)
+        return drawn is not None and drawn in (origins.how(self.output), how) and _no_newer(self.source, self.drawing)
 
     def drawing_of(self, number: int) -> Path:
         """Where page `number`, from 0 on, is drawn."""
