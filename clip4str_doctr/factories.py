@@ -111,21 +111,24 @@ def change_vocab(model: CLIP4STR, vocab: str) -> None:
         )
     # Of a symbol that stands twice, as the published alphabet's apostrophe does, one row is trained: that which labels
     # are encoded by. The other must not become as likely.
-    spare = [index for index, symbol in enumerate(vocab) if new.encode(symbol)[0] != index]
-    known = [
-        (index, old.symbols.index(symbol) if index in spare else old.encode(symbol)[0])
-        for index, symbol in enumerate(vocab)
-        if symbol in old.symbols
-    ]
-    untrained = {index for index, row in known if index in spare and row == old.encode(vocab[index])[0]}
-    known = [(index, row) for index, row in known if index not in untrained]
+    known, untrained = [], []
+    for index, symbol in enumerate(vocab):
+        if symbol not in old.symbols:
+            continue
+        first, trained = old.symbols.index(symbol), old.encode(symbol)[0]
+        if new.encode(symbol)[0] == index:
+            known.append((index, trained))
+        elif first != trained:
+            known.append((index, first))
+        else:
+            untrained.append(index)
     kept = [*known, (new.eos, old.eos), (new.bos, old.bos), (new.pad, old.pad)]
     for decoder in (model.visual_decoder, model.cross_decoder):
         assert isinstance(decoder, Decoder)
         decoder.embedding = _embedding(decoder.embedding, len(new) + 3, kept)
         decoder.head = _head(decoder.head, len(new) + 1, kept[:-2])
         with torch.no_grad():
-            decoder.head.bias[sorted(untrained)] = _NEVER
+            decoder.head.bias[untrained] = _NEVER
     if isinstance(model.text_tower, CharTextTower):
         model.text_tower.embedding = _embedding(model.text_tower.embedding, len(new) + 3, kept)
         model.text_tower.charset = new

@@ -193,8 +193,9 @@ def cuts_at_gaps(model: Any) -> bool:
     Words are joined from left to right without a space: not where the alphabet has one, or is written the other way.
     """
     cfg = model.cfg
-    joined = not any(one.isspace() or bidirectional(one) in ("R", "AL") for one in cfg.get("vocab", ""))
-    return joined and cfg.get("arch") in _CUT_AT_GAPS
+    if cfg.get("arch") not in _CUT_AT_GAPS:
+        return False
+    return not any(one.isspace() or bidirectional(one) in ("R", "AL") for one in cfg["vocab"])
 
 
 class CropPreProcessor(nn.Module):

@@ -37,7 +37,7 @@ def unfinished(folder: Path, name: str) -> Path:
 
 def keep_unfinished(report: dict[str, Any], folder: Path | None, name: str) -> None:
     """Write what was read so far, if reports are written at all."""
-    from clip4str_doctr.benchmark.report import tell  # and torch
-
     if folder is not None:
+        from clip4str_doctr.benchmark.report import tell  # and torch
+
         tell(report, unfinished(folder, name))

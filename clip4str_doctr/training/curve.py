@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clip4str_doctr.training.run_log import said_by
+from clip4str_doctr.training.run_folder import said_by
 
 __all__ = ["draw_curve", "read_log"]
 

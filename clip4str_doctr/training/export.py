@@ -33,7 +33,7 @@ from clip4str_doctr.training.validate import (
 from clip4str_doctr.weight_card import TENSOR_FILE, WeightCard, read_card
 from clip4str_doctr.weights import load_model, save_model
 
-__all__ = ["blend_into", "export"]
+__all__ = ["averaged_model", "blend_into", "export"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +60,10 @@ def export(
     a file that is no run's checkpoint.
     """
     state = read_run_state(Path(checkpoint), CHECKPOINT_PARTS, mapped=True)
-    config, recipe = model_config_from_dict(state["config"]), recipe_from_dict(state["recipe"])
+    recipe = recipe_from_dict(state["recipe"])
     origin: dict[str, Any] = state.get("origin") or {}
     licence, data = licence_of(state), data_of(state)
-    model: CLIP4STR = build_model(config)
-    model.load_state_dict(state["average"]["weights"])
+    model = averaged_model(state)
     if blend is not None:
         blend_into(model, load_model(blend), blend_share)
         other = read_card(Path(blend))
@@ -74,7 +73,7 @@ def export(
         if sha256 != origin.get("sha256"):  # else what they were trained on is told as what was before
             data = f"{data}; averaged with weights trained on: {other.data or 'not stated'}"
     card = WeightCard(
-        arch=config.arch,
+        arch=model.config.arch,
         source=source_of(state),
         licence=licence,
         # They are of the run's own weights, which blended ones are not.
@@ -86,7 +85,7 @@ def export(
     )
     # What was fitted to the weights it started from is nearer than nothing.
     model.postprocessor.temperature = origin.get("temperature", 1.0)
-    card = save_model(model.eval(), folder, card, dtype=torch.float16)
+    card = save_model(model, folder, card, dtype=torch.float16)
     if words:
         card = _measured(folder, card, recipe, words)
     logger.info("exported %s", folder)
@@ -115,6 +114,13 @@ def _measured(folder: str | Path, card: WeightCard, recipe: Recipe, words: int) 
         shipped.certain_from = min(watched_certainty(shipped, recipe.data, 4 * words) or shipped.certain_from, 1.0)
     measured = replace(card, metrics={**card.metrics, "suites": suite_scores(shipped, words)})
     return save_model(shipped, folder, measured, dtype=torch.float16)
+
+
+def averaged_model(state: Mapping[str, Any]) -> CLIP4STR:
+    """state: of a `TrainingRun`, as read from its checkpoint -> its averaged weights, in eval mode."""
+    model: CLIP4STR = build_model(model_config_from_dict(state["config"])).eval()
+    model.load_state_dict(state["average"]["weights"])
+    return model
 
 
 def blend_into(model: CLIP4STR, theirs: CLIP4STR, share: float) -> None:

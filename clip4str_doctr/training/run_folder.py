@@ -1,11 +1,13 @@
 """What lies in the folder of a training run."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from clip4str_doctr.training.recipe import OtherRecipeError
 from clip4str_doctr.weight_card import CARD_FILE, CONFIG_FILE, TENSOR_FILE
 
-__all__ = ["CHECKPOINT", "LOG", "WEIGHTS", "check_unused", "is_exported", "remove_parts"]
+__all__ = ["CHECKPOINT", "LOG", "WEIGHTS", "check_unused", "is_exported", "remove_parts", "said_by"]
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.jsonl"
@@ -37,3 +39,12 @@ def is_exported(out: Path, reader: str) -> bool:
     names = (TENSOR_FILE, CARD_FILE if reader == "clip4str" else CONFIG_FILE)
     files = [out / WEIGHTS / name for name in names]
     return all(file.is_file() and file.stat().st_mtime_ns >= saved for file in files)
+
+
+def said_by(line: str) -> dict[str, Any] | None:
+    """What a line of log.jsonl says; None if it is none, as a crash may leave one."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) and isinstance(said.get("step"), int) else None

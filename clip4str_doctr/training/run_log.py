@@ -13,11 +13,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 from clip4str_doctr.atomic import written
+from clip4str_doctr.training.run_folder import said_by
 
 if TYPE_CHECKING:
     from clip4str_doctr.training.loop import StepReport, TrainingRun
 
-__all__ = ["LONGEST_TICK", "RunLog", "said_by"]
+__all__ = ["LONGEST_TICK", "RunLog"]
 
 logger = logging.getLogger(__name__)
 
@@ -100,12 +101,3 @@ def _cut_after(path: Path, step: int) -> list[dict[str, Any]]:
         with written(path) as part:
             part.write_text("".join(kept), encoding="utf-8")
     return list(kept.values())
-
-
-def said_by(line: str) -> dict[str, Any] | None:
-    """What a line of log.jsonl says; None if it is none, as a crash may leave one."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return None
-    return said if isinstance(said, dict) and isinstance(said.get("step"), int) else None

@@ -11,9 +11,8 @@ from copy import deepcopy
 from pathlib import Path
 
 from clip4str_doctr.checkpoint import read_run_state
-from clip4str_doctr.config import model_config_from_dict
-from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
-from clip4str_doctr.training.export import blend_into
+from clip4str_doctr.modeling.clip4str import CLIP4STR
+from clip4str_doctr.training.export import averaged_model, blend_into
 from clip4str_doctr.training.metrics import Scores
 from clip4str_doctr.training.start import CHECKPOINT_PARTS
 from clip4str_doctr.training.suites import SUITES, Crop, drawn
@@ -56,9 +55,7 @@ def scores_of_shares(
 def averaged_of_run(checkpoint: str | Path) -> CLIP4STR:
     """The averaged weights of a run, as they read. Raises WeightsError for a file that is no run's checkpoint."""
     state = read_run_state(Path(checkpoint), CHECKPOINT_PARTS, mapped=True)
-    model: CLIP4STR = build_model(model_config_from_dict(state["config"])).eval()
-    model.load_state_dict(state["average"]["weights"])
-    return model
+    return averaged_model(state)
 
 
 def main() -> None:

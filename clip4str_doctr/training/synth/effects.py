@@ -83,10 +83,7 @@ def to_uint8_jpeg(rng: np.random.Generator, crop: Pixels, share: float, lowest: 
     """-> (H, W, 3) uint8, with probability `share` through JPEG of quality lowest..95."""
     pixels = np.clip(crop, 0, 255).astype(np.uint8)
     if rng.random() < share:
-        quality = int(lowest + (96 - lowest) * rng.random())
-        done, data = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, quality))
-        assert done
-        pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+        pixels = through_jpeg(rng, pixels, int(lowest + (96 - lowest) * rng.random()), frozen=True)
     return np.ascontiguousarray(pixels)
 
 
