@@ -49,7 +49,9 @@ def other_lines(
 def _font_of_line(rng: np.random.Generator, hand: Hand) -> ImageFont.FreeTypeFont:
     """Lines of a sign are of the word's size, or larger or smaller."""
     draw = rng.random()
-    size = hand.size if draw < 0.5 else hand.size * (0.6 if draw < 0.8 else 1.5)
+    if draw < 0.5:
+        return hand.font
+    size = hand.size * (0.6 if draw < 0.8 else 1.5)
     return load_face(hand.face, min(FONT_SIZES, key=lambda one: abs(one - size)))
 
 
