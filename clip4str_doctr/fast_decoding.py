@@ -263,7 +263,7 @@ class Branch:
         Rows before `first` say EOS.
         """
         count, device = memory.projected.shape[0], memory.projected.device
-        patience = _STEPS_BETWEEN_QUESTIONS.get(device.type, _STEPS_BETWEEN_QUESTIONS_ELSEWHERE)
+        patience = _steps_between_questions(device)
         out: torch.Tensor | None = None
         ended = torch.zeros(count, dtype=torch.bool, device=device)
         words: torch.Tensor | None = None
@@ -334,8 +334,8 @@ class Branch:
         unseen = ((ids == self._charset.eos).cumsum(1) > 0) | (slot >= rows[:, None])
         hidden = cloze_mask(self._length, ids.shape[1], ids.device) | unseen[:, None, None]
         content = self.decoder.project_content(ids)
-        # Elsewhere, asking whether words have ended costs more than the rows.
-        if expected is None or ids.device.type != "cpu":
+        # Where asking whether words have ended is dear, it costs more than the rows.
+        if expected is None or _steps_between_questions(ids.device) > 1:
             return self._ask(slice(self._length), content, memory, hidden)
         first = min(max(map(len, expected)) + 1, self._length)
         logits = self._ask(slice(first), content, memory, hidden[:, :, :first])
@@ -366,6 +366,10 @@ class Branch:
     def _closed(self, count: int, like: torch.Tensor) -> torch.Tensor:
         """(count, length, V + 1) of rows that say EOS, of the type of the logits (V + 1,) given."""
         return certain_end(like, self._charset.eos).expand(count, self._length, -1).clone()
+
+
+def _steps_between_questions(device: torch.device) -> int:
+    return _STEPS_BETWEEN_QUESTIONS.get(device.type, _STEPS_BETWEEN_QUESTIONS_ELSEWHERE)
 
 
 def _symbols(word: list[int], eos: int) -> int:

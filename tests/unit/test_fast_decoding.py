@@ -13,7 +13,7 @@ import pytest
 import torch
 from golden_weights import CHECKPOINT, M_CLIP
 
-from clip4str_doctr import CLIP4STR, load_model
+from clip4str_doctr import CLIP4STR, fast_decoding, load_model
 from clip4str_doctr.caption_cache import CaptionCache
 from clip4str_doctr.config import CrossLength, CrossModal, DecodeConfig
 from clip4str_doctr.decoding import Reading, Stage, draft_certainty
@@ -56,8 +56,8 @@ def readings(model: CLIP4STR, pixels: torch.Tensor) -> tuple[Reading, Reading]:
 
 
 def difference(plain: Reading, fast: Reading) -> float:
-    """Of the logits that count, at most; all else must be equal."""
-    worst = 0.0
+    """Of the logits that count, at most; all else must be equal. NaN if one is."""
+    differences: list[float] = []
     for one, other in zip(plain.stages, fast.stages, strict=True):
         assert one.captions == other.captions and torch.equal(one.rows, other.rows)
         assert torch.equal(one.cross_rows, other.cross_rows)
@@ -67,14 +67,21 @@ def difference(plain: Reading, fast: Reading) -> float:
             assert ours.shape == theirs.shape
             counts = torch.arange(longest) < rows[:, None]
             assert torch.equal(ours.argmax(-1)[counts], theirs.argmax(-1)[counts])
-            worst = max(worst, float((ours - theirs)[counts].detach().abs().max()))
-    return worst
+            differences.append(float((ours - theirs)[counts].detach().abs().max()))
+    return float(torch.tensor(differences).max())
+
+
+@pytest.fixture(params=["as on a CPU", "as on a GPU"])
+def as_elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere than on a CPU it is asked less often whether words have ended."""
+    if request.param == "as on a GPU":
+        monkeypatch.setattr(fast_decoding, "_STEPS_BETWEEN_QUESTIONS", {})
 
 
 @pytest.mark.parametrize("cross_length", ["visual", "own"])
 @pytest.mark.parametrize(("decode_ar", "refine_iters"), MODES)
 def test_as_the_plain_algorithm(
-    model_and_pixels: Any, decode_ar: bool, refine_iters: int, cross_length: CrossLength
+    model_and_pixels: Any, decode_ar: bool, refine_iters: int, cross_length: CrossLength, as_elsewhere: None
 ) -> None:
     model, pixels = model_and_pixels
     model.config = replace(model.config, decode=DecodeConfig(25, decode_ar, refine_iters, cross_length=cross_length))
@@ -85,14 +92,18 @@ def test_as_the_plain_algorithm(
         plain, fast = readings(model, batch)
         assert difference(plain, fast) < 2e-5
         lengths |= set(fast.stages[0].rows.tolist())
+        # Where nobody asks for rows behind the words' ends, fewer are computed, and the words are the same.
+        with torch.inference_mode():
+            short = model.read(batch, all_rows=False).answer(model.charset.eos)
+        words, shorter = model.postprocessor(fast.answer(model.charset.eos)), model.postprocessor(short)
+        assert [text for text, _ in shorter] == [text for text, _ in words]
+        assert [sure for _, sure in shorter] == pytest.approx([sure for _, sure in words], abs=1e-5)
     assert len(lengths) > 2 or not decode_ar
-    # Where nobody asks for rows behind the words' ends, fewer are computed, and the words are the same.
-    with torch.inference_mode():
-        short = model.read(batch, all_rows=False).answer(model.charset.eos)
-        full = fast.answer(model.charset.eos)
-    assert short.shape[1] < 26 or refine_iters == 0 or isinstance(model.text_tower, MClipTextTower)
-    (text, confidence), (other_text, other_confidence) = *model.postprocessor(full), *model.postprocessor(short)
-    assert text == other_text and confidence == pytest.approx(other_confidence, abs=1e-5)
+    # Of one word; the random weights' may have no end.
+    if refine_iters and not fast_decoding._STEPS_BETWEEN_QUESTIONS:
+        assert short.shape[1] == 26
+    elif refine_iters and not isinstance(model.text_tower, MClipTextTower):
+        assert short.shape[1] < 26
 
 
 @pytest.mark.parametrize(("decode_ar", "refine_iters"), [(True, 1), (False, 2)])
