@@ -37,7 +37,7 @@ from clip4str_doctr.training.data import (
 )
 from clip4str_doctr.training.finetune import OwnWords, mixed_with, own_words
 from clip4str_doctr.training.freezing import freeze, recompute_layers
-from clip4str_doctr.training.losses import CTCHead, counted_targets, encode_labels
+from clip4str_doctr.training.losses import CTCHead, batch_weight, counted_targets, encode_labels
 from clip4str_doctr.training.optim import (
     MovingAverage,
     build_optimizer,
@@ -189,7 +189,7 @@ class TrainingRun:
         if self.origin is not None:
             logger.info("started from %s, SHA-256 %s", self.origin["name"], self.origin["sha256"])
         self.optimizer = build_optimizer(self.model, self.ctc_head, recipe.optim)
-        self.average = MovingAverage(self.model, recipe.optim.ema_decay)
+        self.average = MovingAverage(self.model, recipe.optim.ema_decay, from_random=start.weights is None)
         still = {part for one in self.frozen for part in one.modules()}
         norms = [one for one in self.model.modules() if isinstance(one, nn.BatchNorm2d)]
         self.batch_norms = [one for one in norms if one not in still]
@@ -254,6 +254,7 @@ class TrainingRun:
         parts = [slice(first, first + size) for first in range(0, len(encoded), size)]
         targets = [counted_targets(encoded[part], recipe.permutations) for part in parts]
         totals: dict[str, Tensor] = {}
+        weight = batch_weight(encoded, recipe.length_weight)
         for part, counted in zip(parts, targets, strict=True):
             # The same for each part: all read alike.
             generator = torch.Generator().manual_seed(self._step_seed)
@@ -273,7 +274,7 @@ class TrainingRun:
             }
             loss = recipe.visual_weight * figures["visual"] + recipe.cross_weight * figures["cross"]
             figures["loss"] = loss + ctc_weight * figures["ctc"]
-            figures["loss"].backward()  # type: ignore[no-untyped-call]  # torch has no hint for it
+            (weight * figures["loss"]).backward()  # type: ignore[no-untyped-call]  # torch has no hint for it
             for name, figure in figures.items():
                 totals[name] = totals.get(name, 0.0) + figure.detach()
         return StepReport(**totals, grad_norm=torch.zeros(()))

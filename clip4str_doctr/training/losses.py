@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clip4str_doctr.modeling.clip4str import CLIP4STR
 
 IGNORE = -100
+_USUAL_LENGTH = 6.0  # symbols of a word, and its end
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,16 @@ def counted_targets(encoded: Sequence[Sequence[int]], permutations: int) -> int:
     """How many targets the means of `plm_loss` are taken over: every character in every order, ends in two of them."""
     orders = order_count(max(len(ids) for ids in encoded), permutations)
     return sum(orders * len(ids) + min(orders, 2) for ids in encoded)
+
+
+def batch_weight(encoded: Sequence[Sequence[int]], power: float) -> float:
+    """Of a batch's mean loss per symbol, 1 for one whose words have six symbols with their end.
+
+    Batches hold words of one length, so that with power 0 a symbol of a word of 20 weighs a tenth of one of a word of
+    two; with 1 all symbols weigh alike, and a batch's loss is that of its words.
+    """
+    per_word = sum(len(ids) + 1 for ids in encoded) / len(encoded)
+    return float((per_word / _USUAL_LENGTH) ** power)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:

@@ -90,19 +90,19 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 class MovingAverage:
     """Exponential moving average of a model's state in float32: parameters and running statistics alike.
 
-    Whole numbers (counters) are taken as they are. The decay warms up as (1 + n) / (10 + n), so that the random start
-    is soon forgotten.
+    Whole numbers (counters) are taken as they are. from_random: the decay warms up as (1 + n) / (10 + n), so that a
+    random start is soon forgotten; weights that were trained before stay in the average as long as any others.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
+    def __init__(self, model: nn.Module, decay: float, *, from_random: bool = True) -> None:
+        self.decay, self.updates, self.from_random = decay, 0, from_random
         self.weights = {name: _averaged(tensor).clone() for name, tensor in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move towards the model's present weights."""
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.from_random else self.decay
         averages, present = [], []
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
@@ -117,7 +117,7 @@ class MovingAverage:
         model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"updates": self.updates, "weights": dict(self.weights)}
+        return {"updates": self.updates, "from_random": self.from_random, "weights": dict(self.weights)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises ValueError if the names differ from the model's."""
@@ -125,6 +125,7 @@ class MovingAverage:
             differing = sorted(state["weights"].keys() ^ self.weights.keys())
             raise ValueError(f"averaged weights of another model; they differ in {differing[:3]}")
         self.updates = int(state["updates"])
+        self.from_random = bool(state.get("from_random", True))  # runs of earlier versions warmed up always
         for name, tensor in state["weights"].items():
             self.weights[name].copy_(tensor)
 

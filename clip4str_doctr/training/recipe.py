@@ -109,6 +109,8 @@ class LossRecipe:
     label_smoothing: float = 0.0
     captions: str = "forced"  # the visual branch's with the label as context, or "read": as it reads
     caption_corruption: float = 0.1  # share of captions with some characters replaced by look-alikes
+    # 0: a batch of long words weighs as much as one of short ones; 1: as much more as its words have more symbols.
+    length_weight: float = 0.0
     hidden_images: float = 0.0  # share of words of whose image the cross branch sees half
     ctc_weight: float = 1.0
     ctc_weight_end: float = 0.1
@@ -227,6 +229,7 @@ def _check(recipe: Recipe) -> None:
         "schedule.final_factor": recipe.schedule.final_factor,
         "loss.caption_corruption": recipe.loss.caption_corruption,
         "loss.hidden_images": recipe.loss.hidden_images,
+        "loss.length_weight": recipe.loss.length_weight,
         "loss.label_smoothing": recipe.loss.label_smoothing,
         "optim.ema_decay": recipe.optim.ema_decay,
         "words.augment": recipe.words.augment,

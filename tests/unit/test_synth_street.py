@@ -1,5 +1,6 @@
 """The styles sign and page: drawn marks, boards, views, pages, and what they say."""
 
+import math
 import pickle
 import re
 import unicodedata
@@ -11,11 +12,14 @@ import pytest
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.training.synth import Renderer, Selection, WordSource, fonts_installed, is_held_out
+from clip4str_doctr.training.synth.engine import Engine
 from clip4str_doctr.training.synth.families import FONTS_VARIABLE, street_families
 from clip4str_doctr.training.synth.legibility import separation
+from clip4str_doctr.training.synth.lettering import choose_hand, letter_line
 from clip4str_doctr.training.synth.marks import MarkStyle, draw_marks, mark_style, plain_letters
 from clip4str_doctr.training.synth.page_conditions import leaning, thermal
 from clip4str_doctr.training.synth.typography import as_set
+from clip4str_doctr.training.synth.viewing import rectified, resampled
 from clip4str_doctr.training.synth.vocabularies import LONG, _paper_number, document_mixture, street_mixture
 from clip4str_doctr.training.synth.words import _bare, _everyday, token_counts, valid_label
 
@@ -237,34 +241,115 @@ def test_some_boxes_are_loose_in_training(style: Any, monkeypatch: pytest.Monkey
     assert aspects[1.0] > 1.2 * aspects[0.0]
 
 
-@pytest.mark.parametrize("style", ["sign", "page"])
+@pytest.mark.parametrize("style", ["sign", "page", "photo"])
 def test_a_picture_in_which_nobody_reads_the_word_is_taken_again(style: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from clip4str_doctr.training.synth import legibility
 
     told: list[list[float]] = []
 
-    def watched(shot: Any, ink: Any) -> Any:
+    def watched(shot: Any, ink: Any, marks: Any = None) -> Any:
         told.append([])
+
+        def seen(crop: Any) -> float:
+            of_marks = float("inf") if marks is None else separation(crop, marks)
+            return min(separation(crop, ink), legibility._OF_MARKS * of_marks)
 
         def told_shot() -> Any:
             crop = shot()
-            told[-1].append(separation(crop, ink))
+            told[-1].append(seen(crop))
             return crop
 
-        kept = legibility.most_legible(told_shot, ink)
-        assert separation(kept, ink) == max(told[-1])
+        kept = legibility.most_legible(told_shot, ink, marks)
+        assert seen(kept) == max(told[-1])
         return kept
 
-    monkeypatch.setattr(f"clip4str_doctr.training.synth.{style}s.most_legible", watched)
+    module = {"photo": "render"}.get(style, f"{style}s")
+    monkeypatch.setattr(f"clip4str_doctr.training.synth.{module}.most_legible", watched)
     renderer = Renderer(style, "train", 5)
     for index in range(120):
         renderer.sample(index)
     again = [one for one in told if len(one) > 1]
-    assert len(told) == 120 and 0 < len(again) < 30
+    assert len(told) == 120 and 0 < len(again) < 40
     assert all(one[0] < legibility._LEAST_SEPARATION and len(one) <= legibility._TRIES for one in again)
     told.clear()
     Renderer(style, "val", 5).sample(0)
     assert not told  # the frozen suites stay as they are
+
+
+def test_words_beside_a_sign_are_in_its_case() -> None:
+    engine = Engine("sign", "train", 1, Selection())
+    rng = np.random.default_rng(4)
+    beside = {drawn: [engine._neighbour(rng, drawn) for _ in range(200)] for drawn in ("CỬA", "cửa", "0903.456")}
+    capitals = {drawn: sum(word.isupper() for word in words) / len(words) for drawn, words in beside.items()}
+    assert capitals["CỬA"] > 0.8 > 0.6 > capitals["cửa"]  # boards are written in capitals mostly
+    assert 0.25 < sum(word.isdigit() for word in beside["0903.456"]) / 200 < 0.6
+    frozen = Engine("sign", "val", 1, Selection())
+    again = np.random.default_rng(4)
+    assert frozen._neighbour(np.random.default_rng(4), "CỬA") == frozen.words.frequent(again)  # as the suites have it
+
+
+def test_marks_over_and_under_capitals(rng: np.random.Generator) -> None:
+    from clip4str_doctr.training.synth.signs import _marks_of, _own_marks
+
+    face = street_families("train")["arimo"].faces[0]
+    hand = replace(choose_hand(rng, face, 60), marks=None, spacing=0.0, jitter=0.0)
+    for stretched in (False, True):
+        line = letter_line(rng, hand, "", "ĐẬU", "", (40, 40))
+        while stretched and (other := _own_marks(rng, line, "ĐẬU", False)) is line:
+            pass
+        line = other if stretched else line
+        marks = _marks_of(line.ink, line, "ĐẬU")
+        inside = line.ink[int(line.capital) + 2 : int(line.baseline) - 2]
+        assert not marks[int(line.capital) : int(line.baseline)].any() and inside.any()
+        over, under = marks[: int(line.capital)].any(), marks[int(line.baseline) :].any()
+        assert under and (over or not stretched)
+    assert not _marks_of(line.ink, line, "đậu").any()
+
+
+def test_light_around_letters_leaves_gaps(rng: np.random.Generator) -> None:
+    from clip4str_doctr.training.synth.dressing import glow_of
+
+    paper, colour = np.full(3, 20, np.float32), np.full(3, 250, np.float32)
+    blurred = np.full((8, 8), 255, np.uint8)
+    for _ in range(20):
+        halo, light = glow_of(rng, blurred, paper, colour)
+        shown = paper + halo.max() / 255 * (light - paper)
+        assert (colour - shown).min() > 90 and (shown - paper).min() > 30
+
+
+def test_signs_cut_out_by_their_corners(rng: np.random.Generator) -> None:
+    box, margins = (20.0, 10.0, 140.0, 50.0), np.full(4, 0.05)
+    placed = [rectified(rng, box, 48.0, margins) for _ in range(60)]
+    for one in placed:
+        left, top, right, bottom = one.word
+        assert 40 <= one.height <= 56 and one.width <= 480
+        # The word fills its crop, but for what corners are off by.
+        assert (right - left) > 0.7 * one.width and (bottom - top) > 0.7 * one.height
+    assert len({one.width for one in placed}) > 20
+    crop = rng.integers(0, 256, (40, 90, 3)).astype(np.float32)
+    for _ in range(10):
+        fewer = resampled(rng, crop, 6.0)
+        assert fewer.shape == crop.shape and fewer.var() < crop.var()
+    np.testing.assert_allclose(resampled(rng, crop, 0.5), crop, atol=1e-3)  # thin strokes would be lost
+
+
+def test_long_printed_words_turn_less(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clip4str_doctr.training.synth import pages
+
+    angles: list[float] = []
+    turn = pages.cv2.getRotationMatrix2D
+    monkeypatch.setattr(
+        pages.cv2,
+        "getRotationMatrix2D",
+        lambda middle, angle, scale: angles.append(angle) or turn(middle, angle, scale),
+    )
+    worst = {}
+    for width in (40, 400):
+        angles.clear()
+        for _ in range(400):
+            pages._scanned(rng, np.full((20, width, 3), 200, np.float32), frozen=False)
+        worst[width] = max(map(abs, angles))
+    assert worst[400] <= math.degrees(0.06 * 20 / 200) + 1e-9 < worst[40] <= 2.5
 
 
 def test_what_stands_before_a_sign_is_gone_on_the_next_shot(rng: np.random.Generator) -> None:
@@ -272,7 +357,7 @@ def test_what_stands_before_a_sign_is_gone_on_the_next_shot(rng: np.random.Gener
 
     crop = np.full((40, 120, 3), 200, np.float32)
     before = crop.copy()
-    covered = [_in_front(rng, crop, (10.0, 8.0, 110.0, 32.0)) for _ in range(8)]
+    covered = [_in_front(rng, crop, (10.0, 8.0, 110.0, 32.0), False) for _ in range(8)]
     assert np.array_equal(crop, before) and any((one != before).any() for one in covered)
 
 
@@ -317,12 +402,13 @@ def test_a_fifth_of_small_print_shows_the_lines_above_and_below() -> None:
 
 @pytest.mark.parametrize(("paper", "ink"), [(-30.0, 5.0), (250.0, 290.0), (120.0, 130.0), (40.0, 200.0)])
 def test_crops_are_exposed_so_that_ink_is_seen(paper: float, ink: float) -> None:
-    from clip4str_doctr.training.synth.street_effects import _exposed
+    from clip4str_doctr.training.synth.street_effects import _FAINT_SPAN, _LEAST_SPAN, _exposed
 
     crop = np.full((30, 60, 3), paper, np.float32)
     crop[8:22, 10:50] = ink
-    seen = np.clip(_exposed(crop), 0, 255)
+    seen, fainter = (np.clip(_exposed(crop, least), 0, 255) for least in (_LEAST_SPAN, _FAINT_SPAN))
     assert abs(float(seen[15, 30, 1] - seen[2, 2, 1])) >= 39
+    assert abs(float(fainter[15, 30, 1] - fainter[2, 2, 1])) >= (9 if ink == 130.0 else 15)
     if ink == 200.0:
         np.testing.assert_array_equal(seen, crop)
 

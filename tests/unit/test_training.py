@@ -20,6 +20,7 @@ from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
 from clip4str_doctr.training.losses import (
     IGNORE,
     CTCHead,
+    batch_weight,
     context_and_targets,
     corrupt_captions,
     encode_labels,
@@ -281,6 +282,31 @@ def test_moving_average_follows_the_formula_and_round_trips() -> None:
     assert other.updates == 1 and torch.equal(other.weights["0.weight"], average.weights["0.weight"])
     with pytest.raises(ValueError, match=r"0\.bias"):
         other.load_state_dict(MovingAverage(torch.nn.Sequential(torch.nn.Linear(1, 1)), 0.5).state_dict())
+
+
+def test_an_average_of_trained_weights_keeps_them() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+    averages = {kind: MovingAverage(model, 0.99, from_random=kind) for kind in (True, False)}
+    with torch.no_grad():
+        model[0].weight.fill_(0.0)
+    for average in averages.values():
+        for _ in range(10):
+            average.update(model)
+    left = {kind: float(average.weights["0.weight"]) for kind, average in averages.items()}
+    assert left[False] == pytest.approx(0.99**10) and left[True] < 0.01
+    other = MovingAverage(model, 0.99)
+    other.load_state_dict(averages[False].state_dict())
+    other.update(model)
+    assert float(other.weights["0.weight"]) == pytest.approx(0.99**11)  # a run that goes on keeps its kind
+
+
+def test_batches_of_long_words_may_weigh_more() -> None:
+    short, usual, long = [[1]] * 4, [[1] * 5] * 4, [[1] * 23] * 4
+    assert [batch_weight(batch, 0.0) for batch in (short, usual, long)] == [1, 1, 1]
+    assert [batch_weight(batch, 1.0) for batch in (short, usual, long)] == pytest.approx([1 / 3, 1, 4])
+    assert batch_weight(long, 0.5) == pytest.approx(2)
 
 
 # Recipe

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from clip4str_doctr.training.synth.backgrounds import Colour, distinct, tile
 from clip4str_doctr.training.synth.geometry import Mask
 
-__all__ = ["Layer", "Letters", "dressed"]
+__all__ = ["Layer", "Letters", "dressed", "glow_of"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,18 @@ class Letters:
 
 
 def dressed(
-    rng: np.random.Generator, ink: Mask, size: int, paper: Colour, colour: Colour, thin: bool, needs_edge: bool
+    rng: np.random.Generator,
+    ink: Mask,
+    size: int,
+    paper: Colour,
+    colour: Colour,
+    *,
+    thin: bool,
+    needs_edge: bool,
+    frozen: bool,
 ) -> Letters:
     """size: pixels per em. thin: strokes would break when worn. needs_edge: the ground is of no one colour, letters
-    need an outline."""
+    need an outline. frozen: as the suites have it, where light around letters is as bright as they are."""
     step = max(size / 26, 0.8)
     ink = _shaped(rng, ink, size, thin)
     other = _contrast_to(rng, colour)
@@ -54,7 +62,7 @@ def dressed(
             under.insert(0, Layer(_grown(under[0].mask, 1 + int(step * rng.random())), _contrast_to(rng, side)))
         return Letters(ink, under)
     if draw < 0.395:
-        return _lit(rng, ink, step, paper, colour)
+        return _lit(rng, ink, step, paper, colour, frozen)
     if draw < 0.44:
         return _bevelled(rng, ink, step, colour)
     if draw < 0.455 and size >= 40:  # hollow
@@ -99,15 +107,26 @@ def _outlined(rng: np.random.Generator, ink: Mask, reach: int, other: Colour, pa
     return Letters(ink, under)
 
 
-def _lit(rng: np.random.Generator, ink: Mask, step: float, paper: Colour, colour: Colour) -> Letters:
+def _lit(rng: np.random.Generator, ink: Mask, step: float, paper: Colour, colour: Colour, frozen: bool) -> Letters:
     """Neon tubes and letters with lamps behind them."""
     glow = cv2.GaussianBlur(ink, (0, 0), step * (1.5 + 2.5 * rng.random()))
-    halo = np.asarray(np.minimum(glow.astype(np.uint16) * 2, 255), np.uint8)
-    under = [Layer(halo, np.asarray(100 + colour * 0.6, np.float32) if float(paper.mean()) < 150 else colour * 0.8)]
+    if frozen:
+        halo = np.asarray(np.minimum(glow.astype(np.uint16) * 2, 255), np.uint8)
+        light = np.asarray(100 + colour * 0.6, np.float32) if float(paper.mean()) < 150 else colour * 0.8
+    else:
+        halo, light = glow_of(rng, np.asarray(glow, np.uint8), paper, colour)
+    under = [Layer(halo, light)]
     if rng.random() < 0.4:
         core = np.asarray(cv2.erode(ink, _disc(max(int(step * 0.5), 1))), np.uint8)
         return Letters(ink, under, [Layer(core, np.asarray(190 + 0.25 * colour, np.float32))])
     return Letters(ink, under)
+
+
+def glow_of(rng: np.random.Generator, blurred: Mask, paper: Colour, colour: Colour) -> tuple[Mask, Colour]:
+    """Ink out of focus -> the light around it and its colour: between the letters' and the ground's, so that gaps
+    between a letter and its marks stay."""
+    halo = np.asarray(np.minimum(blurred.astype(np.float32) * 1.1, 200), np.uint8)
+    return halo, np.asarray(paper + (0.3 + 0.25 * rng.random()) * (colour - paper), np.float32)
 
 
 def _bevelled(rng: np.random.Generator, ink: Mask, step: float, colour: Colour) -> Letters:

@@ -1,5 +1,7 @@
 """What light, lens, sensor and file do to a finished crop. All take and return (H, W, 3) float32, 0..255."""
 
+import math
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -79,11 +81,13 @@ def through_jpeg(
     return decoded[above : above + height, left : left + width]
 
 
-def to_uint8_jpeg(rng: np.random.Generator, crop: Pixels, share: float, lowest: int) -> npt.NDArray[np.uint8]:
-    """-> (H, W, 3) uint8, with probability `share` through JPEG of quality lowest..95."""
+def to_uint8_jpeg(
+    rng: np.random.Generator, crop: Pixels, share: float, lowest: int, *, frozen: bool = True
+) -> npt.NDArray[np.uint8]:
+    """-> (H, W, 3) uint8, with probability `share` through JPEG of quality lowest..95. frozen: as `through_jpeg`."""
     pixels = np.clip(crop, 0, 255).astype(np.uint8)
     if rng.random() < share:
-        pixels = through_jpeg(rng, pixels, int(lowest + (96 - lowest) * rng.random()), frozen=True)
+        pixels = through_jpeg(rng, pixels, int(lowest + (96 - lowest) * rng.random()), frozen=frozen)
     return np.ascontiguousarray(pixels)
 
 
@@ -133,10 +137,10 @@ def motion_blur(rng: np.random.Generator, crop: Pixels) -> Pixels:
     return np.asarray(cv2.filter2D(crop, -1, kernel / kernel.sum()), np.float32)
 
 
-def low_resolution(rng: np.random.Generator, crop: Pixels) -> Pixels:
-    """Down to 14..30 px high and up again, as after digital zoom."""
+def low_resolution(rng: np.random.Generator, crop: Pixels, least: float = 0.0) -> Pixels:
+    """Down to 14..30 px high, but no lower than `least`, and up again, as after digital zoom."""
     height, width = crop.shape[:2]
-    low = min(int(14 + 16 * rng.random()), height)
+    low = min(max(int(14 + 16 * rng.random()), math.ceil(least)), height)
     scale = low / height
     down = cv2.INTER_AREA if rng.random() < 0.7 else cv2.INTER_LINEAR
     small = cv2.resize(crop, (max(int(width * scale), 4), low), interpolation=down)

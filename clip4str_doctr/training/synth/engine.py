@@ -14,7 +14,7 @@ from clip4str_doctr.training.synth.selection import Selection
 from clip4str_doctr.training.synth.signs import SIGN_HEIGHTS, render_sign
 from clip4str_doctr.training.synth.typography import as_set
 from clip4str_doctr.training.synth.vocabularies import document_mixture, street_mixture
-from clip4str_doctr.training.synth.words import WordSource
+from clip4str_doctr.training.synth.words import WordSource, digits
 
 __all__ = ["Engine"]
 
@@ -22,6 +22,12 @@ _KINDS: tuple[tuple[float, Kind], ...] = ((0.36, "text"), (0.70, "display"), (0.
 # Decrees are set in Times New Roman, letters in it or in Arial: these have their shapes or come near.
 _TIMES = ("stix-general", "tex-gyre-termes", "tinos")
 _ARIAL = ("arimo", "carlito", "noto-sans", "open-sans", "roboto", "tex-gyre-heros")
+# What sign writers have on their machines, where a kind's families are drawn alike otherwise.
+_USUAL = frozenset(
+    "alfa-slab-one anton archivo-black archivo-narrow arimo barlow-condensed bebas-neue fjalla-one league-gothic "
+    "montserrat open-sans roboto roboto-condensed tex-gyre-heros tex-gyre-heros-cn tinos".split()
+)
+_USUAL_SHARE = 0.25
 _LEAST_SCRIPT_HEIGHT = 18.0  # pixels; hairlines are lost below
 
 
@@ -46,6 +52,7 @@ class Engine:
         self._formal = [[one for one in chosen if one.name in names] for names in (_TIMES, _ARIAL)]
         # STIX lacks Vietnamese letters, and is there for those who have nothing nearer.
         self._formal[0] = [one for one in self._formal[0] if one.name != "stix-general"] or self._formal[0]
+        self._usual = [] if self._frozen or selection.families else [one for one in chosen if one.name in _USUAL]
         self._tills = [one for one in chosen if one.faces[0].fixed_pitch and not one.faces[0].held_out]
 
     def sample(self, rng: np.random.Generator, index: int) -> tuple[npt.NDArray[np.uint8], str]:
@@ -55,10 +62,13 @@ class Engine:
             # The drawn one is thrown away, so that the picture's chances do not depend on who chose the label.
             label = self.selection.labels[index]
         family = self._sign_family(rng) if self.style == "sign" else self._page_family(rng)
+        if not self._frozen and family.kind == "script" and any(symbol.isdigit() for symbol in label):
+            family = self._sign_family(rng)  # few numbers are written in script
         if family.capitals_only:
             label = label.upper()
         elif family.kind == "script" and len(label) > 1 and label.isupper() and rng.random() < 0.85:
-            label = label.capitalize()
+            # 51A-123.45 and QL1A stay as they are.
+            label = label.capitalize() if self._frozen or label.isalpha() else label
         face = _face(rng, family, 0.68 if self.style == "sign" else 0.25)
         if not face.drawn_marks and _draws_wrongly(face, label):
             face = replace(face, drawn_marks=True)
@@ -67,17 +77,30 @@ class Engine:
         if self.style == "page":
             least, most = self.selection.heights or PAGE_HEIGHTS
             height = least * (most / least) ** (0.1 + 0.9 * draw)
-            return render_page(rng, drawn, face, height, lambda: self.words.frequent(rng)), label
+            return render_page(rng, drawn, face, height, lambda: self._neighbour(rng, drawn)), label
         least, most = self.selection.heights or SIGN_HEIGHTS
         # Crops of 15 to 70 pixels are the rule: a reader's input is lower still. Both ends are rare.
         middle = 0.2 + 0.48 * draw if rng.random() < (0.82 if self._frozen else 0.72) else draw
         height = least * (most / least) ** (draw if self.selection.heights else middle)
         if family.kind == "script" and not self.selection.heights:
             height = max(height, _LEAST_SCRIPT_HEIGHT)
-        return render_sign(rng, drawn, face, height, lambda: self.words.frequent(rng)), label
+        return render_sign(rng, drawn, face, height, lambda: self._neighbour(rng, drawn)), label
+
+    def _neighbour(self, rng: np.random.Generator, drawn: str) -> str:
+        """A word that stands beside or above the one that is drawn: of the same board or page, mostly in its case."""
+        if self._frozen:
+            return self.words.frequent(rng)
+        draw = rng.random(3)
+        if draw[0] < 0.4 and any(symbol.isdigit() for symbol in drawn):
+            return digits(rng, 3 + int(draw[1] * 2))
+        written = "boards" if self.style == "sign" else "decrees"
+        word = self.words.frequent(rng, written if draw[1] < 0.5 else "tokens")
+        return word.upper() if drawn.isupper() and draw[2] < 0.85 else word
 
     def _sign_family(self, rng: np.random.Generator) -> Family:
         draw = rng.random()
+        if self._usual and rng.random() < _USUAL_SHARE:
+            return self._usual[int(draw * len(self._usual))]
         families = self._by_kind[next(kind for share, kind in _KINDS if draw < share)]
         return families[int(rng.random() * len(families))]
 

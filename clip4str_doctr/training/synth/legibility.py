@@ -21,6 +21,7 @@ from clip4str_doctr.training.synth.fonts import Face, load_face
 __all__ = ["confused_letters", "has_faint_dots", "lacks_marks", "most_legible", "separation"]
 
 _LEAST_SEPARATION = 1.5  # below, nine words in ten are not read
+_OF_MARKS = 1.3  # they are thinner than strokes, and stand out less where they are read as well
 _TRIES = 4  # of light and camera, of printer and scanner
 
 _EM = 60  # pixels
@@ -111,18 +112,28 @@ def separation(crop: npt.NDArray[np.uint8], ink: npt.NDArray[np.float32]) -> flo
     return math.sqrt(float(apart @ np.linalg.solve(spread, apart)))
 
 
-def most_legible(shot: Callable[[], npt.NDArray[np.uint8]], ink: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+def most_legible(
+    shot: Callable[[], npt.NDArray[np.uint8]],
+    ink: npt.NDArray[np.float32],
+    marks: npt.NDArray[np.float32] | None = None,
+) -> npt.NDArray[np.uint8]:
     """The first of a few shots of a word on which it stands out, or the one on which it does most.
 
-    shot: gives (H, W, 3), each time by another chance. ink: as for `separation`.
+    shot: gives (H, W, 3), each time by another chance. ink: as for `separation`. marks: the part of it that tells
+    letters of one base apart, which a word can lose while it still stands out.
     """
+
+    def seen(crop: npt.NDArray[np.uint8]) -> float:
+        whole = separation(crop, ink)
+        return whole if marks is None else min(whole, _OF_MARKS * separation(crop, marks))
+
     best = shot()
-    most = separation(best, ink)
+    most = seen(best)
     for _ in range(_TRIES - 1):
         if most >= _LEAST_SEPARATION:
             break
         again = shot()
-        if (found := separation(again, ink)) > most:
+        if (found := seen(again)) > most:
             best, most = again, found
     return best
 

@@ -1,5 +1,6 @@
 """A word of a printed page, scanned or born digital: small, among its neighbours, with what pages have beside words."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,11 +78,11 @@ def _as_copied(
     pixels = _printed(rng, crop, *_colours(rng))
     draw = rng.random()
     if by_camera is None and draw < 0.6:
-        pixels = _scanned(rng, pixels) if draw < 0.5 else photographed(rng, pixels, outdoors=False)
+        pixels = _scanned(rng, pixels, frozen=True) if draw < 0.5 else photographed(rng, pixels, outdoors=False)
     elif by_camera:
         pixels = photographed(rng, pixels, outdoors=True)
     elif draw < 0.55 and not from_till:
-        pixels = _scanned(rng, pixels)
+        pixels = _scanned(rng, pixels, frozen=False)
     if rng.random() < 0.55:
         pixels = pixels + tile(rng, "grain", *pixels.shape[:2])[..., None] * np.float32(6 * rng.random() ** 2)
     return _file(rng, np.clip(pixels, 0, 255).astype(np.uint8), frozen=by_camera is None)
@@ -326,12 +327,15 @@ def _printed(rng: np.random.Generator, share: npt.NDArray[np.float32], paper: Co
     return np.asarray(ground + share * (ink - ground), np.float32)
 
 
-def _scanned(rng: np.random.Generator, pixels: Pixels) -> Pixels:
+def _scanned(rng: np.random.Generator, pixels: Pixels, *, frozen: bool) -> Pixels:
     """Glass, lamp and sensor of a scanner; the page's other side; stamps; a photocopier before."""
     height, width = pixels.shape[:2]
     draw = rng.random(6)
     if draw[0] < 0.3:  # askew
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), 1.3 * rng.standard_normal(), 1.0)
+        angle = 1.3 * rng.standard_normal()
+        if not frozen:  # turned after it was cut, a long word's ends would leave the crop
+            angle = float(np.clip(angle, *(np.array([-1, 1]) * min(2.5, math.degrees(0.12 * height / width)))))
+        turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
         pixels = _float32(cv2.warpAffine(pixels, turn, (width, height), borderMode=cv2.BORDER_REPLICATE))
     if draw[1] < 0.08:  # the other side shines through
         ghost = np.roll(cv2.GaussianBlur(pixels[:, ::-1], (0, 0), 0.6 + rng.random()), int(height * rng.random()), 0)

@@ -15,13 +15,15 @@ from clip4str_doctr.training.synth.backgrounds import (
     smooth_field,
     tile,
 )
+from clip4str_doctr.training.synth.dressing import glow_of
 from clip4str_doctr.training.synth.effects import clean_effects, photo_effects, to_uint8_jpeg
 from clip4str_doctr.training.synth.engine import Engine
 from clip4str_doctr.training.synth.fonts import Face, MissingFontsError, not_thin, usable_faces
 from clip4str_doctr.training.synth.geometry import Mask, Placement, bend, place
-from clip4str_doctr.training.synth.legibility import lacks_marks
+from clip4str_doctr.training.synth.legibility import lacks_marks, most_legible
 from clip4str_doctr.training.synth.selection import Selection
 from clip4str_doctr.training.synth.typography import as_set
+from clip4str_doctr.training.synth.vocabularies import street_mixture
 from clip4str_doctr.training.synth.words import WordSource
 from clip4str_doctr.training.synth.writing import write
 
@@ -33,6 +35,7 @@ Split = Literal["train", "val"]
 STYLES: tuple[Style, ...] = ("clean", "photo", "mixed", "sign", "page")
 
 _CLEAN_SHARE = 0.3  # of "mixed"
+_STREET_SHARE = 0.5  # of training's photographs, that say what signs say
 # All-capital words in these are not written by anybody, and unreadable.
 _SCRIPT_FAMILIES = frozenset({"great-vibes", "dancing-script", "pacifico"})
 _SIGN_FAMILY_SHARE = {"clean": 0.12, "photo": 0.42}
@@ -62,6 +65,7 @@ class Renderer:
         self.style, self.split, self.seed, self.selection = style, split, seed, selection
         self._engine: Engine | None = None
         self._words: WordSource | None = None
+        self._street: WordSource | None = None
         self._families: dict[bool, list[tuple[Face, ...]]] = {}
 
     def __getstate__(self) -> dict[str, object]:
@@ -78,27 +82,35 @@ class Renderer:
                 self._engine = Engine(self.style, self.split, self.seed, self.selection)
             return self._engine.sample(rng, index)
         words = self._load()
+        frozen = self.split == "val"  # the suites stay as they are
         clean = self.style == "clean" or (self.style == "mixed" and rng.random() < _CLEAN_SHARE)
+        if not frozen and not clean and rng.random() < _STREET_SHARE:
+            words = self._street or words
         label = words.draw(rng)
         if self.selection.labels is not None:
             # The drawn one is thrown away, so that the picture's chances do not depend on who chose the label.
             label = self.selection.labels[index]
         face = self._face(rng, clean)
-        if self.split == "train":  # the frozen suites stay as they are
+        if not frozen:
             face = self._legible(rng, face, label, clean)
         if face.capitals_only:
             label = label.upper()
         elif face.family in _SCRIPT_FAMILIES and len(label) > 1 and label.isupper() and rng.random() < 0.8:
             label = label.capitalize()
         height = _crop_height(rng, self.selection.heights or _HEIGHTS["clean" if clean else "photo"])
-        drawn = as_set(rng, label, face) if self.split == "train" else label
+        drawn = label if frozen else as_set(rng, label, face)
         canvas, box = write(rng, drawn, face, height, clean, lambda: words.frequent(rng))
         if not clean and rng.random() < 0.09 and len(label) > 2:
             canvas, box = bend(rng, canvas, box)
         placement = place(rng, box, height, clean)
-        crop, contrast = _paint(rng, canvas, placement, clean)
-        crop = clean_effects(rng, crop) if clean else photo_effects(rng, crop, contrast)
-        return to_uint8_jpeg(rng, crop, *((0.4, 45) if clean else (0.6, 22))), label
+        crop, contrast, ink = _paint(rng, canvas, placement, clean, frozen)
+
+        def shot() -> npt.NDArray[np.uint8]:
+            if clean:
+                return to_uint8_jpeg(rng, clean_effects(rng, crop), 0.4, 45, frozen=frozen)
+            return to_uint8_jpeg(rng, photo_effects(rng, crop.copy(), contrast), 0.6, 22, frozen=frozen)
+
+        return shot() if frozen or clean else most_legible(shot, ink), label
 
     def _load(self) -> WordSource:
         if self._words is None:
@@ -115,6 +127,8 @@ class Renderer:
             for signs in (False, True):
                 self._families[signs] = [faces for faces in chosen if faces[0].for_signs == signs]
             self._words = WordSource(self.split, self.seed)
+            if self.split == "train":
+                self._street = WordSource(self.split, self.seed, street_mixture)
         return self._words
 
     def _legible(self, rng: np.random.Generator, face: Face, label: str, clean: bool) -> Face:
@@ -140,17 +154,19 @@ def _crop_height(rng: np.random.Generator, heights: tuple[float, float]) -> floa
     return float(least * (most / least) ** rng.random())
 
 
-def _paint(rng: np.random.Generator, ink: Mask, placement: Placement, clean: bool) -> tuple[Pixels, float]:
+def _paint(
+    rng: np.random.Generator, ink: Mask, placement: Placement, clean: bool, frozen: bool
+) -> tuple[Pixels, float, npt.NDArray[np.float32]]:
     """Ink, outline and shadow in the crop's plane, over a background.
 
-    -> (H, W, 3) float32, 0..255, and how much ink and paper differ, 0..255.
+    -> (H, W, 3) float32, 0..255; how much ink and paper differ, 0..255; share of ink (H, W), 0..1.
     """
     height, width = placement.height, placement.width
     paper, colour = contrasting_colours(rng, clean)
     contrast = float(np.abs(paper - colour).mean())
     layers: list[tuple[Mask, Colour]] = []
     if not clean:
-        ink, layers = _decorations(rng, ink, paper, colour)
+        ink, layers = _decorations(rng, ink, paper, colour, frozen)
     stack = np.dstack([ink, *(mask for mask, _ in layers)]) if layers else ink
     warped = cv2.warpPerspective(stack, placement.homography, (width, height), flags=cv2.INTER_LINEAR)
     warped = warped.reshape(height, width, -1)
@@ -162,11 +178,11 @@ def _paint(rng: np.random.Generator, ink: Mask, placement: Placement, clean: boo
         crop += share * (layer_colour - crop)
     share = warped[..., 0, None].astype(np.float32) * np.float32(1 / 255)
     if clean:
-        return np.asarray(crop + share * (colour - crop), np.float32), contrast
+        return np.asarray(crop + share * (colour - crop), np.float32), contrast, share[..., 0]
     if rng.random() < 0.06:
         share *= np.float32(0.7 + 0.2 * rng.random())  # worn or translucent
     surface = _letter_surface(rng, colour, height, width)
-    return np.asarray(crop + share * (surface - crop), np.float32), contrast
+    return np.asarray(crop + share * (surface - crop), np.float32), contrast, share[..., 0]
 
 
 def _letter_surface(rng: np.random.Generator, colour: Colour, height: int, width: int) -> Pixels:
@@ -182,7 +198,7 @@ def _letter_surface(rng: np.random.Generator, colour: Colour, height: int, width
 
 
 def _decorations(
-    rng: np.random.Generator, ink: Mask, paper: Colour, colour: Colour
+    rng: np.random.Generator, ink: Mask, paper: Colour, colour: Colour, frozen: bool
 ) -> tuple[Mask, list[tuple[Mask, Colour]]]:
     """-> ink made bolder or thinner, and the layers to paint under it, lowest first."""
     size = ink.shape[0]  # about 2.3 em
@@ -209,7 +225,8 @@ def _decorations(
     elif draw < 0.20:  # lamp light
         glow = cv2.GaussianBlur(ink, (0, 0), 3.0 * step)
         halo = np.asarray(np.minimum(glow.astype(np.uint16) * 2, 255), np.uint8)
-        layers.append((halo, np.asarray(127 + colour / 2, np.float32)))
+        light = np.asarray(127 + colour / 2, np.float32)
+        layers.append((halo, light) if frozen else glow_of(rng, np.asarray(glow, np.uint8), paper, colour))
         return ink, layers
     if draw > 0.86 or (draw < 0.17 and rng.random() < 0.2):
         layers.append((np.asarray(cv2.dilate(ink, _disc(reach)), np.uint8), other))

@@ -12,11 +12,20 @@ from clip4str_doctr.training.synth.fonts import Face
 from clip4str_doctr.training.synth.geometry import Box, Mask, Placement, bend
 from clip4str_doctr.training.synth.layouts import board_part, clear_of, icon, other_lines, panel
 from clip4str_doctr.training.synth.legibility import most_legible
-from clip4str_doctr.training.synth.lettering import Line, choose_hand, letter_line
+from clip4str_doctr.training.synth.lettering import Hand, Line, choose_hand, letter_line
 from clip4str_doctr.training.synth.marks import stem
 from clip4str_doctr.training.synth.street_effects import street_effects
 from clip4str_doctr.training.synth.surfaces import board_surface, letter_surface, rainbow
-from clip4str_doctr.training.synth.viewing import LOOSE, arch, loose_room, margins_of_crop, view
+from clip4str_doctr.training.synth.viewing import (
+    LOOSE,
+    RECTIFIED,
+    arch,
+    loose_room,
+    margins_of_crop,
+    rectified,
+    resampled,
+    view,
+)
 from clip4str_doctr.training.synth.writing import stretch_marks
 
 __all__ = ["SIGN_HEIGHTS", "render_sign"]
@@ -34,45 +43,75 @@ def render_sign(
 
     neighbour(): a word for what else the sign says.
     """
+    frozen = face.held_out  # as the suites' pictures were drawn
     size = next((size for size in _SIZES if size >= height * 0.72), _SIZES[-1])
     hand = choose_hand(rng, face, size)
     margins = margins_of_crop(rng)
-    loose = not face.held_out and rng.random() < LOOSE
+    if not frozen:
+        margins = _with_stops(margins, label)
+    loose = not frozen and rng.random() < LOOSE
     before, after = ("", "") if loose else _neighbours(rng, neighbour, margins)
-    line = letter_line(rng, hand, before, label, after, (int(0.75 * size) + 2, int(0.5 * size) + 2))
-    line = _own_marks(rng, line, label)
-    paper, colour = contrasting_colours(rng, False, usual=0.4 if face.held_out else 0.65)
+    line = _written(rng, hand, (before, label, after))
+    paper, colour = contrasting_colours(rng, False, usual=0.4 if frozen else 0.65)
     layers: list[Layer] = []
     if loose:
         left, top, right, bottom = line.box
         margins[[0, 2]] += np.array(loose_room(rng)) * (right - left) / max(bottom - top, 1)
     else:
-        layers = _surroundings(rng, line, paper, colour, lambda: other_lines(rng, line, hand, neighbour, margins))
+        layers = _surroundings(rng, line, paper, colour, lambda: _other_lines(rng, line, hand, neighbour, margins))
     over_photo = rng.random() < 0.06
     thick = stem(hand.font)
-    letters = dressed(rng, line.ink, size, paper, colour, thin=thick < _THIN, needs_edge=over_photo)
+    letters = dressed(rng, line.ink, size, paper, colour, thin=thick < _THIN, needs_edge=over_photo, frozen=frozen)
     layers += letters.under
     masks = [layer.mask for layer in layers] + [letters.ink] + [layer.mask for layer in letters.over]
+    if not frozen:
+        masks.append(_marks_of(letters.ink, line, label))
     masks, box = _bent(rng, masks, line.box, len(label))
-    placement = view(rng, box, height, margins)
+    by_corners = not frozen and rng.random() < RECTIFIED
+    placement = (rectified if by_corners else view)(rng, box, height, margins)
     shares = _warped(masks, placement)
     crop = board_surface(rng, placement.height, placement.width, paper, over_photo)
     for layer, share in zip(layers, shares, strict=False):
         crop += share * (layer.colour - crop)
-    share = shares[len(layers)]
+    ink = shares[len(layers)]
     if rng.random() < 0.05:
-        share = share * np.float32(0.7 + 0.25 * rng.random())  # worn or translucent
-    crop += share * (_ink_surface(rng, paper, colour, placement, len(label)) - crop)
-    for layer, share in zip(letters.over, shares[len(layers) + 1 :], strict=True):
+        ink = ink * np.float32(0.7 + 0.25 * rng.random())  # worn or translucent
+    crop += ink * (_ink_surface(rng, paper, colour, placement, len(label)) - crop)
+    for layer, share in zip(letters.over, shares[len(layers) + 1 :], strict=False):
         crop += share * (layer.colour - crop)
     top, bottom = placement.word[1], placement.word[3]
     stroke = thick * size * (bottom - top) / max(box[3] - box[1], 1)
     contrast = float(np.abs(paper - colour).mean())
-    if face.held_out:
+    if frozen:
         return street_effects(rng, crop, contrast, placement.word, stroke, frozen=True)
-    return most_legible(
-        lambda: street_effects(rng, crop, contrast, placement.word, stroke, frozen=False), share[..., 0]
-    )
+    if by_corners and rng.random() < 0.5:
+        crop = resampled(rng, crop, stroke)
+
+    def shot() -> npt.NDArray[np.uint8]:
+        return street_effects(rng, crop, contrast, placement.word, stroke, frozen=False)
+
+    return most_legible(shot, ink[..., 0], shares[-1][..., 0])
+
+
+def _written(rng: np.random.Generator, hand: Hand, words: tuple[str, str, str]) -> Line:
+    """The label, second of the words, and what stands before and after it, with its own marks."""
+    frozen, size = hand.face.held_out, hand.size
+    # With room enough that a crop seldom reaches beyond the canvas.
+    x, y = (0.75, 0.5) if frozen else (1.1, 0.95)
+    line = letter_line(rng, hand, *words, (int(x * size) + 2, int(y * size) + 2))
+    line = _own_marks(rng, line, words[1], frozen)
+    if not frozen:
+        _ended(line.ink)
+    return line
+
+
+def _other_lines(
+    rng: np.random.Generator, line: Line, hand: Hand, neighbour: Callable[[], str], margins: npt.NDArray[np.float64]
+) -> Mask | None:
+    mask = other_lines(rng, line, hand, neighbour, margins)
+    if mask is not None and not hand.face.held_out:
+        _ended(mask)
+    return mask
 
 
 def _neighbours(
@@ -83,13 +122,38 @@ def _neighbours(
     return neighbour() if left else "", neighbour() if right else ""
 
 
-def _own_marks(rng: np.random.Generator, line: Line, label: str) -> Line:
+def _with_stops(margins: npt.NDArray[np.float64], label: str) -> npt.NDArray[np.float64]:
+    """A stop is gone with a pixel or two where a letter is still read: its side of the crop is not cut."""
+    for side, end in ((0, label[0]), (2, label[-1])):
+        if not end.isalnum():
+            margins[side] = max(margins[side], 0.01)
+    return margins
+
+
+def _ended(mask: Mask) -> None:
+    """Nothing at the canvas' edges: what stands there goes on and on beyond them, as boards do, but no letters."""
+    mask[[0, -1]] = 0
+    mask[:, [0, -1]] = 0
+
+
+def _own_marks(rng: np.random.Generator, line: Line, label: str, frozen: bool) -> Line:
     """Marks of capitals larger, smaller or farther off than the font has them."""
     if not label.isupper() or rng.random() > 0.35:
         return line
-    ink, box = stretch_marks(rng, line.ink, line.box, int(line.capital), int(line.baseline))
-    drop = (len(ink) - len(line.ink)) / 2
+    ink, box, first = stretch_marks(rng, line.ink, line.box, int(line.capital), int(line.baseline))
+    # The suites' icons stand where both paddings would have grown alike.
+    drop = (len(ink) - len(line.ink)) / 2 if frozen else first - int(line.capital)
     return Line(ink, box, line.capital + drop, line.baseline + drop)
+
+
+def _marks_of(ink: Mask, line: Line, label: str) -> Mask:
+    """What of a word's ink stands over and under its capitals; nothing of other words, whose letters reach as high."""
+    left, _, right, _ = (int(round(value)) for value in line.box)
+    marks = np.zeros_like(ink)
+    if label.isupper():
+        marks[:, left:right] = ink[:, left:right]
+        marks[max(int(line.capital) - 1, 0) : int(line.baseline) + 2] = 0
+    return marks
 
 
 def _surroundings(

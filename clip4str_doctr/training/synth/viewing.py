@@ -6,13 +6,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from clip4str_doctr.training.synth.backgrounds import Pixels
 from clip4str_doctr.training.synth.geometry import Box, Mask, Placement
 
-__all__ = ["LOOSE", "MAX_TILT", "arch", "loose_room", "margins_of_crop", "view"]
+__all__ = [
+    "LOOSE", "MAX_TILT", "RECTIFIED", "arch", "loose_room", "margins_of_crop", "rectified", "resampled", "view",
+]  # fmt: skip
 
 MAX_TILT = 35.0  # degrees
 # Share of training's crops with much empty ground beside the word: else readers fill it with symbols, dots mostly.
 LOOSE = 0.05
+# Share of training's signs that are cut out by four corners and made level, as detectors of quadrilaterals have it.
+RECTIFIED = 0.25
 _WIDEST, _HIGHEST = 480, 200  # pixels
 Points = npt.NDArray[np.float64]
 
@@ -38,6 +43,37 @@ def view(rng: np.random.Generator, box: Box, target_height: float, margins: Poin
     homography = cv2.getPerspectiveTransform(source, target.astype(np.float32))
     (left, top), (right, bottom) = target.min(axis=0).tolist(), target.max(axis=0).tolist()
     return Placement(np.asarray(homography), out_height, out_width, (left, top, right, bottom))
+
+
+def rectified(rng: np.random.Generator, box: Box, target_height: float, margins: Points) -> Placement:
+    """As `view`, by corners that are not quite the word's: it leans and narrows a little, and is drawn out."""
+    left, top, right, bottom = box
+    tall = max(bottom - top, 1.0)
+    (x1, y1), (x2, y2) = (left, top) - margins[:2] * tall, (right, bottom) + margins[2:] * tall
+    quad = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+    quad += 0.04 * tall * np.clip(rng.standard_normal((4, 2)), -2, 2)
+    wide, high = max(x2 - x1, 1.0) * math.exp(0.25 * rng.standard_normal()), max(y2 - y1, 1.0)
+    scale = min(target_height / high, _WIDEST / wide)
+    out_width, out_height = max(round(wide * scale), 8), min(max(round(high * scale), 8), _HIGHEST)
+    target = np.array([[0, 0], [out_width, 0], [out_width, out_height], [0, out_height]], np.float32)
+    homography = cv2.getPerspectiveTransform(quad.astype(np.float32), target)
+    corners = np.array([[[left, top], [right, top], [right, bottom], [left, bottom]]], np.float32)
+    word = cv2.perspectiveTransform(corners, homography)[0]
+    (left, top), (right, bottom) = word.min(axis=0).tolist(), word.max(axis=0).tolist()
+    return Placement(np.asarray(homography), out_height, out_width, (left, top, right, bottom))
+
+
+def resampled(rng: np.random.Generator, crop: Pixels, stroke: float) -> Pixels:
+    """Fewer pixels along one axis and as many again: what a plane seen from the side has when it is made level.
+
+    stroke: how thick the word's strokes are, pixels; a pixel of them is left.
+    """
+    height, width = crop.shape[:2]
+    share = max(0.4 + 0.5 * rng.random(), min(1.3 / max(stroke, 0.1), 1.0))
+    upright = rng.random() < 0.3
+    fewer = (width, max(int(height * share), 8)) if upright else (max(int(width * share), 8), height)
+    small = cv2.resize(crop, fewer, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _shape(rng: np.random.Generator, aspect: float) -> Points:

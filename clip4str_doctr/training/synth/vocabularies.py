@@ -45,15 +45,16 @@ def street_mixture(words: WordSource) -> Mixture:
         ("percentage", share(0.005, 0.01)),
     )
     return [
-        (0.25, lexical("street", True)),
+        (0.25, lexical("street", words.split == "val")),
         (share(0.12), lexical("boards", False)),
-        (0.10, lexical("signs", True)),
+        (0.10, lexical("signs", words.split == "val")),
         (share(0.12, 0.10), lexical("tokens", False)),
-        (share(0.06, 0.11), lexical("syllables", True)),
+        (share(0.04, 0.11), lexical("syllables", True)),
         (0.06, lexical("names", True)),
         (0.06, lexical("places", True)),
         *((part, NUMBERS[name]) for name, part in numbers),
         (share(0.005), _paper_number),
+        (share(0.02), _single),
         (share(0.02), _piece),
         (share(0.05), lambda rng: _abbreviation(rng, words)),
         (0.025, _house_number),
@@ -133,6 +134,12 @@ def _piece(rng: np.random.Generator) -> str:
         f"{6 + int(rng.random() * 17)}h{('', '00', '30')[int(rng.random() * 3)]}", f"-{digits(rng, 3)}",
     )  # fmt: skip
     return forms[int(rng.random() * len(forms))]
+
+
+def _single(rng: np.random.Generator) -> str:
+    """A symbol by itself: blocks, rows, floors, vitamins; none that another one looks like when it stands alone."""
+    singles = "ABCDĐEGHKLMNPQRSTVXYÔÝÁÀỞ123456789&"
+    return singles[int(rng.random() * len(singles))]
 
 
 def _contact(rng: np.random.Generator) -> str:

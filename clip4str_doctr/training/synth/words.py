@@ -120,7 +120,7 @@ def _everyday() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
-    """Source name -> (word, count (1 where unknown), held out for validation)."""
+    """Source name -> (word, how often it stands there, held out for validation)."""
     rows = token_counts()
     places = [word for line in _read("place_names.txt").splitlines() for word in line.split()[1:]]
     names = [word for line in _read("given_names.txt").splitlines() for word in line.split()]
@@ -130,7 +130,7 @@ def _lexicon() -> dict[str, list[tuple[str, int, bool]]]:
         "names": names,
         **{name: _words_of(file) for name, file in _WRITTEN.items()},
     }
-    counted = {"tokens": rows} | {name: [(word, 1) for word in dict.fromkeys(words)] for name, words in lists.items()}
+    counted = {"tokens": rows} | {name: list(Counter(words).items()) for name, words in lists.items()}
     counted |= {name: list(Counter(_words_of(file)).items()) for name, file in _TEXTS.items()}
     return {
         name: [(word, count, is_held_out(word)) for word, count in rows if valid_label(word)]

@@ -39,7 +39,8 @@ def write(
     ink, box = np.asarray(image), (left + x, top + y - jitter, right + x, bottom + y + jitter)
     if not clean and label.isupper() and rng.random() < 0.35:
         capital = y + font.getbbox("H", anchor="ls")[1]
-        return stretch_marks(rng, ink, box, int(capital), int(y))
+        ink, box, _ = stretch_marks(rng, ink, box, int(capital), int(y))
+        return ink, box
     return ink, box
 
 
@@ -103,15 +104,16 @@ def _resized(rows: Mask, factor: float) -> Mask:
     return np.asarray(cv2.resize(rows, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def stretch_marks(rng: np.random.Generator, ink: Mask, box: Box, capital: int, baseline: int) -> tuple[Mask, Box]:
+def stretch_marks(rng: np.random.Generator, ink: Mask, box: Box, capital: int, baseline: int) -> tuple[Mask, Box, int]:
     """Capitals keep their height while the marks over and under them grow, shrink or stand off, as on painted signs.
 
-    capital, baseline: rows of the canvas where capitals begin and end.
+    capital, baseline: rows of the canvas where capitals begin and end. -> canvas, the word's box, and the row where
+    capitals begin now.
     """
     left, top, right, bottom = box
     over, under = capital - top, bottom - baseline
     if over < 3 and under < 3:
-        return ink, box
+        return ink, box, capital
     middle: list[npt.NDArray[np.uint8]] = [ink[capital:baseline]]
     above, below = ink[:capital], ink[baseline:]
     if over >= 3:
@@ -125,4 +127,4 @@ def stretch_marks(rng: np.random.Generator, ink: Mask, box: Box, capital: int, b
         under *= factor
     stretched = np.vstack([above, *middle, below])
     first = len(above) + sum(len(part) for part in middle) - (baseline - capital)
-    return stretched, (left, first - over, right, first + (baseline - capital) + under)
+    return stretched, (left, first - over, right, first + (baseline - capital) + under), first
