@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import struct
 import threading
 import zipfile
 import zlib
@@ -24,6 +25,11 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # What is safe to load is known to the whole process, and the first thread that is done would take it from the others.
 _STANDING_IN = threading.Lock()
+# What unpickling garbage ends in.
+_DAMAGE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError,
+    AssertionError, struct.error,
+)  # fmt: skip
 _WANTED = "expected the published CLIP4STR checkpoint (a Lightning .ckpt as torch.save writes it)"
 
 
@@ -112,7 +118,7 @@ def read_run_state(path: Path, parts: Sequence[str], *, mapped: bool = False) ->
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         raise WeightsError(f"{path} cannot be read ({_reason(error)}); {wanted}") from error
     if not isinstance(state, dict) or any(part not in state for part in parts):
         got = sorted(map(str, state))[:10] if isinstance(state, dict) else type(state).__name__
@@ -130,7 +136,7 @@ def _read(path: Path, *, check_records: bool = True) -> Any:
     try:
         with _STANDING_IN, safe_globals(_STAND_INS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         raise WeightsError(
             f"{path} cannot be read as a checkpoint ({_reason(error)}); {_WANTED}; download it again"
         ) from error
@@ -199,7 +205,7 @@ def _check_pickle(path: Path) -> None:
     """Refuse a pickle that names anything but tensors and plain containers."""
     try:
         unsafe = sorted(set(get_unsafe_globals_in_checkpoint(path)) - _STOOD_IN_FOR)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, IndexError) as error:
+    except _DAMAGE as error:
         raise WeightsError(f"{path} holds a malformed pickle ({_reason(error)}); download it again") from error
     if unsafe:
         raise WeightsError(

@@ -100,7 +100,7 @@ CrossLength = Literal["visual", "own"]
 class DecodeConfig:
     """How a picture is read.
 
-    max_symbols: longest answer; one more row is decoded for EOS. decode_ar: draft symbol by symbol (True) or all at
+    max_symbols: longest label; one more row is decoded for EOS. decode_ar: draft symbol by symbol (True) or all at
     once. refine_iters: cloze passes after the draft, 0 or more. cross_modal: which words the cross branch reads and are
     refined: "always" all of them, "auto" those of which the visual branch's draft is not certain.
     cross_length: how many rows the cross branch's draft has: "visual" as many as the visual branch's, as the reference

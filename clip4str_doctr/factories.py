@@ -91,7 +91,10 @@ def _pretrained(arch: str, **options: Any) -> CLIP4STR:
     folder = find_weights(arch)
     model = load_model(folder, **options)
     if model.config.arch != arch:
-        raise ValueError(f"the weights found for {arch} in {folder} are of a {model.config.arch}")
+        raise ValueError(
+            f"the weights found for {arch} in {folder} are of a {model.config.arch}; move that folder away, or load it "
+            "with clip4str_doctr.load_model"
+        )
     return model
 
 
@@ -109,6 +112,7 @@ def change_vocab(model: CLIP4STR, vocab: str) -> None:
             "random until trained, all else is kept",
             *(len(unknown), len(vocab), "".join(unknown)),
         )
+        model.forget_calibration()
     # Of a symbol that stands twice, as the published alphabet's apostrophe does, one row is trained: that which labels
     # are encoded by. The other must not become as likely.
     known, untrained = [], []
@@ -134,7 +138,8 @@ def change_vocab(model: CLIP4STR, vocab: str) -> None:
         model.text_tower.charset = new
     model.config = replace(model.config, symbols=vocab)
     model.charset = new
-    model.postprocessor = PostProcessor(vocab, model.postprocessor.confidence, model.postprocessor.temperature)
+    # cfg, for another package's postprocessor may stand there.
+    model.postprocessor = PostProcessor(vocab, model.cfg["confidence"], model.cfg["temperature"])
     tell_of_look_alikes(model)
 
 

@@ -20,7 +20,7 @@ from clip4str_doctr.config import (
     ModelConfig,
 )
 from clip4str_doctr.tensor_file import compare_tensors
-from clip4str_doctr.tokenizer import MClipTokenizer, find_tokenizer_folder, load_tokenizer
+from clip4str_doctr.tokenizer import MClipTokenizer, check_pieces, find_tokenizer_folder, load_tokenizer
 from clip4str_doctr.weight_card import WeightsError, WeightsNotFoundError, read_json
 
 __all__ = ["PublishedWeights", "find_checkpoint", "find_mclip", "published_name", "read_published"]
@@ -136,6 +136,8 @@ def find_checkpoint(folder: Path) -> Path:
 
 def find_mclip(checkpoint: Path) -> Path:
     """The M_clip folder of the published layout that a checkpoint lies in. Raises WeightsNotFoundError."""
+    # Not resolved: a link in the layout stands for a file elsewhere.
+    checkpoint = checkpoint.absolute()
     for folder in (checkpoint.parent, checkpoint.parent.parent):
         if (folder / "M_clip").is_dir():
             return folder / "M_clip"
@@ -273,11 +275,7 @@ def _text_tower(sizes: _Sizes, folder: Path, tokenizer: MClipTokenizer, output_d
     norms = [(f"{layer}{index}.output.LayerNorm.{kind}", 0) for index in range(layers) for kind in ("weight", "bias")]
     width = sizes.of(preset.width, (f"{embeddings}.LayerNorm.weight", 0), *norms)
     vocab_size = sizes.of(tokenizer.vocab_size, (f"{embeddings}.word_embeddings.weight", 0))
-    if tokenizer.vocab_size > vocab_size:
-        raise WeightsError(
-            f"the tokenizer in {folder} has {tokenizer.vocab_size} pieces but the checkpoint embeds {vocab_size}; "
-            "pass the M_clip folder that belongs to the checkpoint"
-        )
+    check_pieces(tokenizer, vocab_size, folder)
     mlp_parts = (("intermediate.dense.bias", 0), ("intermediate.dense.weight", 0), ("output.dense.weight", 1))
     mlps = [(f"{layer}{index}.{part}", axis) for index in range(layers) for part, axis in mlp_parts]
     return MClipTextTowerConfig(
@@ -294,6 +292,11 @@ def _text_tower(sizes: _Sizes, folder: Path, tokenizer: MClipTokenizer, output_d
 
 def _text_heads(folder: Path, width: int, output_dim: int) -> int:
     """Attention heads leave no trace in tensors: they follow from M-CLIP's `modelBase`."""
+    if not (folder / "config.json").is_file():
+        raise WeightsNotFoundError(
+            f"{folder} lacks M-CLIP's config.json: download it from "
+            "https://huggingface.co/M-CLIP/XLM-Roberta-Large-Vit-B-32 to where the tokenizer is"
+        )
     mclip = read_json(folder / "config.json")
     for key, expected in (("transformerDimensions", width), ("numDims", output_dim)):
         if mclip.get(key, expected) != expected:

@@ -15,10 +15,11 @@ import torch
 from clip4str_doctr.atomic import written
 from clip4str_doctr.checkpoint import is_safetensors, is_state_dict, read_checkpoint, read_state_dict
 from clip4str_doctr.config import PRESETS, ModelConfig
-from clip4str_doctr.modeling.clip4str import CERTAIN_FROM, CLIP4STR
+from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.modeling.image_tower import build_image_tower
 from clip4str_doctr.modeling.text_tower import MClipTextTower, take_tokenizer
 from clip4str_doctr.tensor_file import compare_tensors, read_tensors
+from clip4str_doctr.tokenizer import check_pieces
 from clip4str_doctr.weight_card import CARD_FILE, TENSOR_FILE, WeightsError, WeightsNotFoundError, sha256_of
 from clip4str_doctr.weight_folder import empty_model, is_weight_folder, own_tensors
 
@@ -117,6 +118,8 @@ def load_state_dict(model: CLIP4STR, file: Path, ignored: frozenset[str] = froze
     stored = {name: tensor for name, tensor in _unwrapped(stored).items() if name not in ignored}
     # Read first, so that a bad one leaves the model as it was.
     tokenizer = take_tokenizer(stored, "text_tower.", file) if isinstance(model.text_tower, MClipTextTower) else None
+    if tokenizer is not None:
+        check_pieces(tokenizer, model.text_tower.pieces, file)
     if problems := _problems(own_tensors(model), stored, ignored):
         config = _of_preset_size(model.config)
         if config == model.config or _problems(own_tensors(empty_model(config)), stored, ignored):
@@ -126,10 +129,7 @@ def load_state_dict(model: CLIP4STR, file: Path, ignored: frozenset[str] = froze
             )
         _resize(model, config)
     model.load_state_dict(stored, strict=not ignored)
-    if model.calibrated_by_card:
-        # Fitted to the weights that were there; of these, nobody measured any.
-        model.postprocessor.temperature, model.certain_from = 1.0, CERTAIN_FROM
-        model.calibrated_by_card = False
+    model.forget_calibration()  # of these weights nobody measured any
     if tokenizer is not None and isinstance(model.text_tower, MClipTextTower):
         model.text_tower.tokenizer = tokenizer
 

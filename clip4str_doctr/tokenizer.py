@@ -108,6 +108,8 @@ def find_tokenizer_folder(folder: Path) -> Path:
 
     Raises WeightsNotFoundError if there is none, WeightsError if there are several.
     """
+    if folder.is_file():
+        raise WeightsError(f"the tokenizer must be a folder, got the file {folder}; pass the folder it lies in")
     if not folder.is_dir():
         raise WeightsNotFoundError(f"the tokenizer folder {folder} does not exist; pass the downloaded M_clip folder")
     if (folder / _TOKENIZER_FILE).is_file():
@@ -122,6 +124,18 @@ def find_tokenizer_folder(folder: Path) -> Path:
     if len(found) > 1:
         raise WeightsError(f"{folder} holds several tokenizers: {[str(path) for path in found]}; pass one of them")
     return found[0]
+
+
+def check_pieces(tokenizer: MClipTokenizer, embedded: int, where: object) -> None:
+    """Raise WeightsError for a tokenizer of more pieces than a text tower embeds: it belongs to another one.
+
+    where: whence it comes, for the message.
+    """
+    if tokenizer.vocab_size > embedded:
+        raise WeightsError(
+            f"the tokenizer of {where} has {tokenizer.vocab_size} pieces but the weights embed {embedded}; pass the "
+            "M_clip folder that belongs to the weights"
+        )
 
 
 def load_tokenizer(folder: Path) -> MClipTokenizer:

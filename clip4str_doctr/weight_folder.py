@@ -21,7 +21,7 @@ from clip4str_doctr.config import ModelConfig, model_config_from_dict, model_con
 from clip4str_doctr.modeling.clip4str import CERTAIN_FROM, CLIP4STR, build_model
 from clip4str_doctr.modeling.text_tower import TOKENIZER_KEY, MClipTextTower
 from clip4str_doctr.tensor_file import compare_tensors, read_tensors, write_tensors
-from clip4str_doctr.tokenizer import MClipTokenizer, load_tokenizer
+from clip4str_doctr.tokenizer import MClipTokenizer, check_pieces, load_tokenizer
 from clip4str_doctr.weight_card import (
     CARD_FILE,
     CONFIG_FILE,
@@ -128,7 +128,9 @@ def read_folder(folder: Path, tokenizer: MClipTokenizer | None = None) -> CLIP4S
         )
     fill(model, tensors)
     if isinstance(model.text_tower, MClipTextTower):
-        model.text_tower.tokenizer = tokenizer or _read_tokenizer(folder)
+        tokenizer = tokenizer or _read_tokenizer(folder)
+        check_pieces(tokenizer, model.text_tower.pieces, "the M_clip folder")
+        model.text_tower.tokenizer = tokenizer
     model.postprocessor.temperature = card.temperature
     model.calibrated_by_card = True
     if card.certain_from is not None:
@@ -179,8 +181,8 @@ def write_folder(
     model: may be empty; its config, parameter count and tokenizer are written. tensors: its state dict, possibly
     mapped from elsewhere. dtype: of stored floating point tensors, None keeps theirs.
     Raises FileExistsError for a non-empty folder that is not ours, unless `overwrite`, which replaces our files in it;
-    WeightsError for a model that could not be loaded again as it is; OSError, leaving what was there, if the folder
-    cannot be written.
+    ValueError for a dtype of whole numbers; WeightsError for a model that could not be loaded again as it is; OSError,
+    leaving what was there, if the folder cannot be written.
     """
     tokenizer = getattr(model.text_tower, "tokenizer", None)
     if isinstance(model.text_tower, MClipTextTower) and not isinstance(tokenizer, MClipTokenizer):
@@ -190,6 +192,8 @@ def write_folder(
             "the model reads letterboxed crops (preserve_aspect_ratio), which no weights folder records, so they would "
             "be squashed; docTR's push_to_hf_hub and from_hub keep it"
         )
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"dtype must be float32, float16 or bfloat16, or None for the tensors' own, got {dtype}")
     with new_folder(folder, overwrite) as partial:
         digests = {TENSOR_FILE: write_tensors(partial / TENSOR_FILE, tensors, dtype, advance)}
         (partial / CONFIG_FILE).write_text(_json(model_config_to_dict(model.config)), encoding="utf-8")
@@ -207,7 +211,7 @@ def write_folder(
             preprocess=model.config.preprocess,
             dtype=", ".join(sorted(str(one).removeprefix("torch.") for one in stored)),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
-            temperature=model.postprocessor.temperature,
+            temperature=model.cfg["temperature"],  # of another package's postprocessor: none
             certain_from=None if model.certain_from == CERTAIN_FROM else model.certain_from,
         )
         (partial / CARD_FILE).write_text(_json(card.to_dict()), encoding="utf-8")

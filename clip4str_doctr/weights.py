@@ -18,6 +18,7 @@ from clip4str_doctr.modeling.text_tower import MClipTextTower
 from clip4str_doctr.postprocess import PostProcessor
 from clip4str_doctr.published import find_checkpoint, read_published
 from clip4str_doctr.state_dict import check_prefix, downloaded, holds_state_dict, is_web_address, load_state_dict
+from clip4str_doctr.tensor_file import compare_tensors
 from clip4str_doctr.tokenizer import find_tokenizer_folder, load_tokenizer
 from clip4str_doctr.weight_card import (
     NORMALIZATIONS,
@@ -188,6 +189,12 @@ def load_into(
             f"factory {loaded.config.arch}()"
         )
     if _sizes(loaded.config) == _sizes(model.config):
+        # torch copies what fits before it complains of the rest.
+        if problems := compare_tensors(own_tensors(model), own_tensors(loaded)):
+            raise WeightsError(
+                f"the model has other tensors than {path} ({len(problems)} problems), as pruned or wrapped layers do; "
+                "load the weights first, and change the model then:\n  " + "\n  ".join(problems[:20])
+            )
         model.load_state_dict(own_tensors(loaded))
         if isinstance(model.text_tower, MClipTextTower):
             model.text_tower.tokenizer = loaded.text_tower.tokenizer
@@ -242,7 +249,7 @@ def save_model(
     dtype: what floating point tensors are stored as, None keeps theirs. The folder appears complete or not at all.
     Raises FileExistsError for a non-empty folder that is not ours, unless `overwrite`; WeightsError for a card of
     another architecture, for values that float16 cannot hold, and for an M-CLIP text tower without its tokenizer;
-    TypeError for another kind of model.
+    TypeError for another kind of model; ValueError for a dtype of whole numbers.
     """
     # torch.compile wraps a module, and puts the name of that before all of its tensors'.
     model = getattr(model, "_orig_mod", model)
@@ -252,4 +259,4 @@ def save_model(
     known = card if isinstance(card, WeightCard) else card_from_dict({"arch": arch, **card})
     if known.arch != arch:
         raise WeightsError(f"the card is of {known.arch!r}, but the model is a {arch!r}; correct the card's arch")
-    return write_folder(Path(folder), model, own_tensors(model), known, dtype=dtype, overwrite=overwrite)
+    return write_folder(Path(folder).expanduser(), model, own_tensors(model), known, dtype=dtype, overwrite=overwrite)

@@ -138,13 +138,21 @@ class CLIP4STR(nn.Module):
         letterbox = cfg.get("preserve_aspect_ratio", self.preserve_aspect_ratio)
         if not isinstance(letterbox, bool):
             raise ValueError(f"cfg['preserve_aspect_ratio'] must be True or False, got {letterbox!r}")
-        confidence = cfg.get("confidence", own["confidence"])
-        temperature = cfg.get("temperature", own["temperature"])
-        self.postprocessor = PostProcessor(self.vocab, confidence, temperature)
+        if cfg.keys() & {"confidence", "temperature"} or isinstance(self.postprocessor, PostProcessor):
+            confidence = cfg.get("confidence", own["confidence"])
+            temperature = cfg.get("temperature", own["temperature"])
+            self.postprocessor = PostProcessor(self.vocab, confidence, temperature)
         self.certain_from = float(certain_from)
         self.calibrated_by_card &= not cfg.keys() & {"temperature", "certain_from"}
         self.preserve_aspect_ratio = letterbox
         self.config = replace(self.config, preprocess=preprocess, decode=decode)
+
+    def forget_calibration(self) -> None:
+        """Set back a temperature and `certain_from` that a weights folder's card brought: its weights are gone."""
+        if self.calibrated_by_card:
+            if isinstance(self.postprocessor, PostProcessor):
+                self.postprocessor.temperature = 1.0
+            self.certain_from, self.calibrated_by_card = CERTAIN_FROM, False
 
     @property
     def exportable(self) -> bool:
@@ -175,7 +183,7 @@ class CLIP4STR(nn.Module):
 
     @property
     def max_length(self) -> int:
-        """Longest answer, in symbols."""
+        """Longest label, in symbols; an answer that finds no end has one more."""
         return self.config.decode.max_symbols
 
     def read(self, pixels: torch.Tensor, *, all_rows: bool = True) -> Reading:

@@ -117,7 +117,8 @@ def pack_weights(module: nn.Module) -> None:
     `tensor.data` are not seen to have changed.
     """
     for parameter in module.parameters():
-        if parameter.ndim == 2:
+        # Quantised ones go their own ways, and could not be moved while something refers to them.
+        if parameter.ndim == 2 and type(parameter) in (torch.Tensor, nn.Parameter):
             _packed[parameter] = None
 
 

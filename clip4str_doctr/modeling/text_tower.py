@@ -12,7 +12,7 @@ from clip4str_doctr.charset import Charset
 from clip4str_doctr.config import CharTextTowerConfig, MClipTextTowerConfig, TextTowerConfig
 from clip4str_doctr.modeling.layers import Block
 from clip4str_doctr.modeling.linear import Linear, replace_linear_layers
-from clip4str_doctr.tokenizer import MClipTokenizer, tokenizer_of
+from clip4str_doctr.tokenizer import MClipTokenizer, check_pieces, tokenizer_of
 from clip4str_doctr.weight_card import WeightsError
 from clip4str_doctr.weight_state import WeightState, active_autocast
 
@@ -126,8 +126,15 @@ class MClipTextTower(TextTower):
             destination[f"{prefix}{TOKENIZER_KEY}{name}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        self.tokenizer = take_tokenizer(state_dict, prefix, "the state dict") or self.tokenizer
+        if (taken := take_tokenizer(state_dict, prefix, "the state dict")) is not None:
+            check_pieces(taken, self.pieces, "the state dict")
+            self.tokenizer = taken
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces of a tokenizer are embedded."""
+        return int(self.transformer.embeddings.word_embeddings.num_embeddings)
 
     def tokenize(self, captions: Sequence[str]) -> list[list[int]]:
         """captions -> token ids with <s> and </s>.

@@ -12,10 +12,12 @@ import torch
 
 import clip4str_doctr
 from clip4str_doctr import clip4str_vn_tiny, lookup
+from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.config import PRESETS
 from clip4str_doctr.factories import change_vocab, clip4str_vn
 from clip4str_doctr.images import open_image
 from clip4str_doctr.lookup import cache_folder, embedded_folder, find_all, find_weights
+from clip4str_doctr.modeling.clip4str import CERTAIN_FROM
 from clip4str_doctr.training.validate import read_words
 from clip4str_doctr.weights import WeightsNotFoundError, load_model, save_model
 
@@ -226,6 +228,16 @@ def test_another_alphabet_keeps_known_rows(micro_folder: Path, caplog: pytest.Lo
     before = model.visual_decoder
     change_vocab(model, "b€ a")
     assert model.visual_decoder is before
+
+
+def test_what_was_fitted_to_the_weights_goes_with_their_alphabet() -> None:
+    for vocab, kept in ((VIETNAMESE_SYMBOLS[:100], True), (VIETNAMESE_SYMBOLS + "₫", False)):
+        model = clip4str_vn_tiny(pretrained=True)
+        fitted = model.certain_from, model.postprocessor.temperature
+        change_vocab(model, vocab)
+        assert model.calibrated_by_card == kept
+        now = model.certain_from, model.postprocessor.temperature
+        assert now == (fitted if kept else (CERTAIN_FROM, 1.0)) and fitted != (CERTAIN_FROM, 1.0)
 
 
 def test_a_symbol_that_stands_twice_is_not_as_likely_twice() -> None:

@@ -223,6 +223,18 @@ def _step(layer: Linear) -> None:
     torch.optim.Adam(layer.parameters(), fused=True).step()
 
 
+def test_quantised_weights_are_not_packed(layer: Linear) -> None:
+    """They go other ways, and torch moves no tensor that something refers to weakly."""
+
+    class Quantised(torch.Tensor):
+        pass
+
+    layer.weight = nn.Parameter(layer.weight.detach().as_subclass(Quantised), requires_grad=False)
+    assert type(layer.weight) is Quantised
+    pack_weights(layer)
+    assert layer.weight not in module._packed
+
+
 @pytest.mark.parametrize("change", [_cast_there_and_back, _load, _assign, _step])
 def test_packed_weights_follow_their_weights(layer: Linear, change: Callable[[Linear], None]) -> None:
     x = torch.randn(64, _INPUTS)

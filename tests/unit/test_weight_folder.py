@@ -15,6 +15,7 @@ import pytest
 import torch
 from golden_weights import CHECKPOINT, M_CLIP, out_map, pixels, same_weights
 
+from clip4str_doctr.factories import change_vocab
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.modeling.text_tower import MClipTextTower
 from clip4str_doctr.weights import WeightsError, WeightsNotFoundError, load_model, read_card, save_model
@@ -54,6 +55,41 @@ def test_a_converted_folder_carries_its_tokenizer(tmp_path: Path, golden: CLIP4S
     shutil.rmtree(tmp_path / "saved" / "tokenizer")
     with pytest.raises(WeightsNotFoundError, match="on the card but missing"):
         load_model(tmp_path / "saved")
+
+
+def test_dtypes_of_whole_numbers_are_refused(folder: Path) -> None:
+    model = load_model(folder)
+    before = (folder / "model.safetensors").read_bytes()
+    for dtype in (torch.int32, torch.uint8, torch.bool):
+        with pytest.raises(ValueError, match=f"dtype must be float32, float16 or bfloat16, .* got {dtype}"):
+            save_model(model, folder, {}, dtype=dtype)
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_the_users_home(micro_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    model = load_model(micro_folder)
+    save_model(model, "~/weights", {})
+    assert same_weights(load_model("~/weights"), model) and not (tmp_path / "~").exists()
+
+
+def test_another_packages_postprocessor(micro_folder: Path, tmp_path: Path) -> None:
+    class Theirs:
+        """docTR's: no temperature, no kind of confidence."""
+
+    model = load_model(micro_folder)
+    theirs = Theirs()
+    model.postprocessor = theirs  # type: ignore[assignment]  # what a user may do
+    model.cfg = {"mean": (0.4, 0.4, 0.4)}
+    assert model.postprocessor is theirs and model.config.preprocess.mean == (0.4, 0.4, 0.4)
+    assert save_model(model, tmp_path / "saved", {}).temperature == 1.0
+    change_vocab(model, "abc")
+    assert model.postprocessor.confidence == "mean" and model.postprocessor.vocab == "abc"
+    model.postprocessor = theirs  # type: ignore[assignment]
+    model.cfg = {"confidence": "min"}
+    assert model.postprocessor.confidence == "min"
 
 
 def test_letterboxed_models_are_refused(tmp_path: Path, micro_folder: Path) -> None:

@@ -16,7 +16,7 @@ from golden_weights import CHECKPOINT, M_CLIP, edited, same_weights
 from clip4str_doctr.checkpoint import read_checkpoint
 from clip4str_doctr.config import CLIP_NORMALIZATION, HALF_NORMALIZATION, PRESETS, ClipImageTowerConfig
 from clip4str_doctr.modeling.clip4str import CLIP4STR
-from clip4str_doctr.weights import WeightsError, WeightsNotFoundError, load_model
+from clip4str_doctr.weights import WeightsError, WeightsNotFoundError, load_model, save_model
 
 Content = dict[str, Any]
 
@@ -90,13 +90,17 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
         load_model(CHECKPOINT, **options)
 
 
-def test_published_layout(tmp_path: Path, golden: CLIP4STR) -> None:
+def test_published_layout(tmp_path: Path, golden: CLIP4STR, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = tmp_path / "M_clip" / "models--M-CLIP--XLM-Roberta-Large-Vit-B-32" / "snapshots" / "85949a3a"
     shutil.copytree(M_CLIP, snapshot)
     (tmp_path / "clip4str").mkdir()
     shutil.copy(CHECKPOINT, tmp_path / "clip4str" / "clip4str-large-epoch=4.ckpt")
     assert same_weights(load_model(tmp_path), golden)
     assert same_weights(load_model(str(tmp_path / "clip4str" / "clip4str-large-epoch=4.ckpt")), golden)
+    # Relative paths have no parents by name.
+    monkeypatch.chdir(tmp_path / "clip4str")
+    for path in ("clip4str-large-epoch=4.ckpt", "."):
+        assert same_weights(load_model(path), golden)
     shutil.copy(CHECKPOINT, tmp_path / "clip4str" / "another.ckpt")
     with pytest.raises(WeightsError, match=r"several checkpoints: \['another.ckpt', 'clip4str-large-epoch=4.ckpt'\]"):
         load_model(tmp_path)
@@ -351,6 +355,41 @@ def test_a_checkpoint_alone_asks_for_the_tokenizer(tmp_path: Path) -> None:
         load_model(path, tokenizer=tmp_path / "nowhere")
     with pytest.raises(WeightsNotFoundError, match="holds no tokenizer.json"):
         load_model(path, tokenizer=tmp_path)
+    with pytest.raises(WeightsError, match="must be a folder, got the file .*tokenizer.json; pass the folder"):
+        load_model(path, tokenizer=M_CLIP / "tokenizer.json")
+    folder = shutil.copytree(M_CLIP, tmp_path / "M_clip")
+    (folder / "config.json").unlink()
+    with pytest.raises(WeightsNotFoundError, match="lacks M-CLIP's config.json: download it"):
+        load_model(path, tokenizer=folder)
+
+
+def larger_tokenizer(folder: Path, pieces: int) -> Path:
+    """M-CLIP's folder with so many pieces more than its own."""
+    folder = shutil.copytree(M_CLIP, folder)
+    about = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    about["model"]["vocab"] += [[f"piece{number}", -20.0] for number in range(pieces)]
+    (folder / "tokenizer.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder
+
+
+def test_a_tokenizer_of_more_pieces_than_are_embedded(tmp_path: Path, golden: CLIP4STR) -> None:
+    other = larger_tokenizer(tmp_path / "other", 9)
+    message = "pieces but the weights embed .*; pass the M_clip folder that belongs to the weights"
+    with pytest.raises(WeightsError, match=message):
+        load_model(CHECKPOINT, tokenizer=other)
+    save_model(golden, tmp_path / "saved", {})
+    with pytest.raises(WeightsError, match=message):
+        load_model(tmp_path / "saved", tokenizer=other)
+    tensors = golden.state_dict()
+    content = bytearray((other / "tokenizer.json").read_bytes())
+    tensors["text_tower.tokenizer_file:tokenizer.json"] = torch.frombuffer(content, dtype=torch.uint8)
+    torch.save(tensors, tmp_path / "state.pt")
+    model = load_model(CHECKPOINT, tokenizer=M_CLIP)
+    before = model.text_tower.tokenizer
+    for load in (lambda: model.from_pretrained(tmp_path / "state.pt"), lambda: model.load_state_dict(tensors)):
+        with pytest.raises(WeightsError, match=message):
+            load()
+        assert model.text_tower.tokenizer is before
 
 
 @pytest.mark.parametrize(
