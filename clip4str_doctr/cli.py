@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from clip4str_doctr import __version__
 from clip4str_doctr.benchmark.command import BenchCommandError, positive, run_bench
 from clip4str_doctr.benchmark.command import add_arguments as add_bench_arguments
-from clip4str_doctr.config import PRESETS, CrossModal
+from clip4str_doctr.config import DEFAULT_ARCH, PRESETS, CrossModal
 from clip4str_doctr.file_types import IMAGE_SUFFIXES, listed, overlooked, present
 from clip4str_doctr.pages.command import PageCommandError, read_pages
 from clip4str_doctr.pages.command import add_arguments as add_page_arguments
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-DEFAULT_ARCH = "clip4str_vn_tiny"
 DTYPES = ("float16", "bfloat16", "float32")
 
 
@@ -144,7 +143,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "Train a model from a recipe; needs pip install 'clip4str-doctr[train]'. Stopped with Ctrl-C, "
         "the same command goes on where it was."
     )
-    parser.add_argument("recipe", metavar="CONFIG", help="YAML recipe, or the name of one that comes with the package")
+    parser.add_argument(
+        "recipe",
+        nargs="?",
+        metavar="CONFIG",
+        help="YAML recipe, or the name of one that comes with the package (default with --data: fine-tuning of --init)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for everything (default: runs/CONFIG)")
     parser.add_argument(
         "--init",
@@ -303,7 +307,12 @@ def _weights(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    path = _recipe(args.recipe)
+    from clip4str_doctr.training.recipe_files import find_recipe, finetuning_recipe, tell_of_start
+
+    try:
+        path = find_recipe(args.recipe or finetuning_recipe(args.init, args.data))
+    except ValueError as error:
+        raise CommandError(str(error)) from error
     # The loop before anything else that imports torch: it sets how OpenMP waits.
     from clip4str_doctr.training.loop import train  # isort: split
     from clip4str_doctr.batches import is_out_of_memory, reason_of
@@ -324,6 +333,7 @@ def _train(args: argparse.Namespace) -> int:
     if not recipe.words.train and (args.strict_labels or speaks_of_words(path)):
         what = "--strict-labels is" if args.strict_labels else f"{path.name} is a recipe"
         raise CommandError(f"{what} for words of your own; say where they lie with --data DIR")
+    tell_of_start(recipe, path)
     if watched_styles(recipe) and not fonts_installed():
         raise CommandError("there are no fonts to render words with; type pip install 'clip4str-doctr[train]'")
     logging.getLogger().setLevel(logging.INFO)
@@ -361,18 +371,6 @@ def _instead(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
         for part, keys in given.items()
         if (said := {key: value for key, value in keys.items() if value is not None})
     }
-
-
-def _recipe(name: str) -> Path:
-    """A recipe by its path or, where there is no such file, by the bare name of one that comes with the package."""
-    if Path(name).is_file():
-        return Path(name)
-    package = Path(__file__).parent
-    # Installed, recipes lie inside the package; in a checkout, beside it.
-    for folder in (package / "_configs", package.parent / "configs"):
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    raise CommandError(f"no recipe {name}; give the path of a YAML file, or {DEFAULT_ARCH}")
 
 
 if __name__ == "__main__":

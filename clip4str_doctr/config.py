@@ -10,6 +10,7 @@ from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
 __all__ = [
     "CLIP_NORMALIZATION",
+    "DEFAULT_ARCH",
     "HALF_NORMALIZATION",
     "PRESETS",
     "CharTextTowerConfig",
@@ -259,6 +260,7 @@ def _check_fields(where: str, values: Mapping[str, Any], cls: type[Any]) -> None
         raise ValueError(f"{where} has unknown fields {unknown}; it takes {sorted(expected)}")
 
 
+DEFAULT_ARCH = "clip4str_vn_tiny"  # of the command line
 PRESETS: dict[str, ModelConfig] = {
     # The published weights: CLIP ViT-B/16 and M-CLIP XLM-RoBERTa Large (655.5 M parameters).
     "clip4str_vn": ModelConfig(

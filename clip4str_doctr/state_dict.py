@@ -118,7 +118,7 @@ def load_state_dict(model: CLIP4STR, file: Path, ignored: frozenset[str] = froze
     stored = {name: tensor for name, tensor in _unwrapped(stored).items() if name not in ignored}
     # Read first, so that a bad one leaves the model as it was.
     tokenizer = take_tokenizer(stored, "text_tower.", file) if isinstance(model.text_tower, MClipTextTower) else None
-    if tokenizer is not None:
+    if tokenizer is not None and isinstance(model.text_tower, MClipTextTower):
         check_pieces(tokenizer, model.text_tower.pieces, file)
     if problems := _problems(own_tensors(model), stored, ignored):
         config = _of_preset_size(model.config)

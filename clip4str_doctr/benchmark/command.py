@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from clip4str_doctr.benchmark.targets import check_file, check_folder, keep_unfinished, unfinished
-from clip4str_doctr.config import PRESETS, CrossModal
+from clip4str_doctr.config import DEFAULT_ARCH, PRESETS, CrossModal
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchCommandError", "add_arguments", "positive", "run_bench"]
 
-DEFAULT_ARCH = "clip4str_vn_tiny"
 SHAPES = ("straight", "rectified")
 REPORTS = Path("docs/benchmarks")
 MODELS = (

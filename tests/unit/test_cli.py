@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors import safe_open
 from clip4str_doctr import CLIP4STR, cli, load_model
 from clip4str_doctr.file_types import IMAGE_SUFFIXES, PAGE_SUFFIXES, listed
 from clip4str_doctr.preprocess import Preprocess
+from clip4str_doctr.training.recipe_files import find_recipe
 from clip4str_doctr.training.synth.fonts import fonts_installed
 from clip4str_doctr.weight_card import read_card
 
@@ -329,9 +331,43 @@ def test_options_of_train_reach_the_run(trained: list[Any], tmp_path: Path) -> N
     assert out == given["out"] and rest == {"tokenizer": given["mclip"], "strict_labels": True}
 
 
+def test_words_of_ones_own_need_no_recipe(trained: list[Any], micro_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    published = shutil.copytree(micro_folder, tmp_path / "published")
+    card = json.loads((published / "card.json").read_text(encoding="utf-8"))
+    (published / "card.json").write_text(json.dumps({**card, "arch": "clip4str_vn"}), encoding="utf-8")
+    for init, arch in (
+        (None, "clip4str_vn_tiny"),
+        ("clip4str_vn", "clip4str_vn"),
+        ("some.ckpt", "clip4str_vn"),
+        (str(published), "clip4str_vn"),
+        (str(micro_folder), "clip4str_vn_tiny"),
+        ("hf://somebody/something", "clip4str_vn_tiny"),
+    ):
+        trained.append(True)
+        assert cli.main(["train", "--data", "mine", *(["--init", init] if init else [])]) == 0
+        recipe, out, _ = trained.pop()
+        assert recipe.model.preset == arch and recipe.model.init == (init or arch)
+        assert out == Path(f"runs/{arch}_finetune") and recipe.words.train == ("mine",)
+    assert cli.main(["train"]) == 2
+    assert "say what to train: a recipe, or words of your own with --data DIR" in capsys.readouterr().err
+
+
+def test_recipes_for_random_weights_are_told_of(trained: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    for options, message in (
+        (["--data", "mine"], "starts from random weights; clip4str_vn_tiny_finetune trains ours further"),
+        (["--init", "clip4str_vn_tiny"], "is for weights that start random: its rates are too high for trained ones"),
+        ([], None),
+    ):
+        caplog.clear()
+        trained.append(True)
+        assert cli.main(["train", "clip4str_vn_tiny", *options]) == 0
+        assert (message in caplog.text) if message else not caplog.text
+        trained.clear()
+
+
 def test_a_recipe_may_name_what_to_watch_only(trained: list[Any], tmp_path: Path, capsys: Any) -> None:
     recipe = tmp_path / "mine.yaml"
-    ours = cli._recipe("clip4str_vn_tiny_finetune").read_text(encoding="utf-8")
+    ours = find_recipe("clip4str_vn_tiny_finetune").read_text(encoding="utf-8")
     assert ours.count("\nwords:\n") == 1
     recipe.write_text(ours.replace("\nwords:\n", "\nwords:\n  val: [watched]\n"), encoding="utf-8")
     trained.append(True)
@@ -363,7 +399,7 @@ def test_a_gpu_that_cannot_be_used_is_left(monkeypatch: pytest.MonkeyPatch, capl
 def test_train_says_what_is_missing(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIP4STR_DOCTR_FONTS", str(tmp_path / "nowhere"))
     recipe = tmp_path / "mine.yaml"
-    ours = cli._recipe("clip4str_vn_tiny").read_text(encoding="utf-8")
+    ours = find_recipe("clip4str_vn_tiny").read_text(encoding="utf-8")
     recipe.write_text(ours, encoding="utf-8")
     if fonts_installed():
         assert cli.main(["train", str(recipe), "--out", str(tmp_path / "run")]) == 2
@@ -376,8 +412,8 @@ def test_train_says_what_is_missing(tmp_path: Path, capsys: Any, monkeypatch: py
 def test_train_takes_a_recipe_by_path_or_name(tmp_path: Path, capsys: Any) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.touch()
-    assert cli._recipe(str(recipe)) == recipe
-    assert cli._recipe("clip4str_vn_tiny").name == "clip4str_vn_tiny.yaml"
+    assert find_recipe(str(recipe)) == recipe
+    assert find_recipe("clip4str_vn_tiny").name == "clip4str_vn_tiny.yaml"
     assert cli.main(["train", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml" in capsys.readouterr().err
     for broken, told in (
@@ -388,7 +424,7 @@ def test_train_takes_a_recipe_by_path_or_name(tmp_path: Path, capsys: Any) -> No
         recipe.write_text(broken)
         assert cli.main(["train", str(recipe)]) == 2
         assert re.search(rf"mine.yaml.*{told}", capsys.readouterr().err, re.DOTALL)
-    ours = cli._recipe("clip4str_vn_tiny").read_text(encoding="utf-8")
+    ours = find_recipe("clip4str_vn_tiny").read_text(encoding="utf-8")
     recipe.write_text(re.sub(r"val_seed: \d+", "val_seed: -1", ours), encoding="utf-8")
     assert cli.main(["train", str(recipe)]) == 2
     assert "data.val_seed must be 0 or more, got -1" in capsys.readouterr().err
