@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["VIETNAMESE_SYMBOLS", "Charset"]
+__all__ = ["VIETNAMESE_SYMBOLS", "Charset", "plain"]
 
 # 229 symbols, 228 distinct: training saw the apostrophe twice. Removing one shifts every later id.
 VIETNAMESE_SYMBOLS = (
@@ -11,6 +11,22 @@ VIETNAMESE_SYMBOLS = (
     "oOòÒỏỎõÕóÓọỌôÔồỒổỔỗỖốỐộỘơƠờỜởỞỡỠớỚợỢpPqQrRsStTuUùÙủỦũŨúÚụỤưƯừỪửỬữỮứỨựỰvVwWxXyYỳỲỷỶỹỸýÝỵỴzZ"
     "0123456789!\"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~"
 )
+
+
+# What word processors and menus set for plain symbols, as the embedded model is trained to read it.
+_PLAIN = str.maketrans(
+    {
+        "\N{LEFT DOUBLE QUOTATION MARK}": '"', "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
+        "\N{LEFT SINGLE QUOTATION MARK}": "'", "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+        "\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{HORIZONTAL ELLIPSIS}": "...",
+        "\N{SUPERSCRIPT TWO}": "2", "\N{SUPERSCRIPT THREE}": "3", "\N{DONG SIGN}": "đ",
+    }
+)  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """text with plain symbols for curly quotes, dashes, an ellipsis, raised figures and the đồng's sign."""
+    return text.translate(_PLAIN)
 
 
 class Charset:
@@ -43,11 +59,17 @@ class Charset:
         return f"Charset({len(self)} symbols)"
 
     def spelling(self, text: str) -> str:
-        """text as it is if the alphabet has every symbol of it, else NFC-normalised.
+        """text as it is if the alphabet has every symbol of it, else NFC-normalised, and `plain` for what it lacks.
 
         Not always: docTR's alphabets of Hebrew and of India's scripts have symbols that NFC takes apart.
         """
-        return text if self._id_of.keys() >= set(text) else unicodedata.normalize("NFC", text)
+        if self._id_of.keys() >= set(text):
+            return text
+        text = unicodedata.normalize("NFC", text)
+        return "".join(
+            symbol if symbol in self._id_of or not self._id_of.keys() >= set(plain(symbol)) else plain(symbol)
+            for symbol in text
+        )
 
     def encode(self, text: str) -> list[int]:
         """text -> one id per symbol of its `spelling`, without BOS and EOS.

@@ -16,6 +16,7 @@ from clip4str_doctr.benchmark.gallery import Failure, draw_gallery
 from clip4str_doctr.benchmark.pictures import draw_confusion, draw_reliability, png
 from clip4str_doctr.benchmark.report import device_name, package_commit, weights_of, write_bytes
 from clip4str_doctr.benchmark.scene_text import Shape
+from clip4str_doctr.benchmark.targets import check_folder, keep_unfinished, unfinished
 from clip4str_doctr.benchmark.word_sets import WordSet, check_names, suite_words, word_sets
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.training.calibration import calibration_error, reliability
@@ -73,14 +74,15 @@ def run_accuracy(
     The model must be in eval mode. weights: where it came from. suites: which to read; None means all, or none if
     there is data. data: labelled pictures (see `labelled_words`). shape: how words are cut out of whole ones.
     tell: is given the table's lines as they are known, for a set takes its time.
-    Raises ValueError for an unknown suite, more words than a suite has or a folder that is not complete; RuntimeError
-    if the suites' fonts are not installed; OSError if `out` cannot be written.
+    Raises ValueError for an unknown suite, more words than a suite has, a folder of data that is not complete, or an
+    `out` that holds such a report; RuntimeError if the suites' fonts are not installed; OSError if `out` cannot be
+    written.
     """
     names = suites or (tuple(SUITES) if data is None else ())
     folders = [] if data is None else [data]
     check_names(names, folders)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        check_folder(out, "accuracy")
     lines, measured = list(_HEAD), {}
     for line in lines:
         tell(line)
@@ -88,12 +90,14 @@ def run_accuracy(
         measured[one.name] = measure(model, one)
         lines.append(markdown_row(one.name, measured[one.name].figures))
         tell(lines[-1])
+        report = {"suites": {name: one.figures for name, one in measured.items()}, "protocol": protocol(model, weights)}
+        keep_unfinished(report, out, "accuracy")
     table = "\n".join(lines)
     if out is not None:
-        report = {"suites": {name: one.figures for name, one in measured.items()}, "protocol": protocol(model, weights)}
         write_bytes(out / "accuracy.json", (json.dumps(report, ensure_ascii=False, indent=1) + "\n").encode())
         write_bytes(out / "accuracy.md", (table + "\n").encode())
         _draw(measured, out)
+        unfinished(out, "accuracy").unlink()
     return table
 
 

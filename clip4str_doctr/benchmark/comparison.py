@@ -17,6 +17,7 @@ from clip4str_doctr.benchmark.recognisers import Recogniser, versions
 from clip4str_doctr.benchmark.report import device_name, package_commit
 from clip4str_doctr.benchmark.statistics import RESAMPLES, compare_pair, figures_of, intervals
 from clip4str_doctr.benchmark.word_sets import ALL, WordSet
+from clip4str_doctr.charset import plain
 from clip4str_doctr.training.metrics import judge, nfc
 
 __all__ = ["ALL", "as_word", "compare", "merged", "refigured"]
@@ -96,8 +97,8 @@ def compare(
 
 
 def as_word(text: str) -> str:
-    """A string as it is compared: NFC, without white space."""
-    return nfc(["".join(text.split())])[0]
+    """A string as it is compared: NFC, plain quotes, dashes and figures, without white space."""
+    return plain(nfc(["".join(text.split())])[0])
 
 
 def refigured(report: dict[str, Any], names: Iterable[str] | None = None) -> dict[str, Any]:

@@ -25,12 +25,13 @@ from clip4str_doctr import __version__
 from clip4str_doctr.atomic import written
 from clip4str_doctr.benchmark.memory import peak_memory_elsewhere
 from clip4str_doctr.benchmark.page_stream import page_words, render_words
-from clip4str_doctr.benchmark.report import package_commit, tell
+from clip4str_doctr.benchmark.report import package_commit, tell, weights_of
 from clip4str_doctr.benchmark.scripted import MISREAD_SHARE, Script, scripted_model
 from clip4str_doctr.benchmark.timing import Case, clock, interleave, stopwatch
 from clip4str_doctr.caption_cache import CaptionCache
 from clip4str_doctr.factories import clip4str_vn_tiny
 from clip4str_doctr.fast_decoding import Branch, _SeenCaptions
+from clip4str_doctr.lookup import find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.modeling.decoder import Decoder
 from clip4str_doctr.plugin import recognition_predictor_of
@@ -367,6 +368,9 @@ def main() -> None:
     archs = args.arch or ARCHS
     rounds, batches = (1, BATCHES[:2]) if args.quick else (args.rounds, BATCHES)
     figures = measure(archs, torch.device(args.device), rounds, batches, args.words_before)
+    if "clip4str_vn_tiny" in archs:
+        figures |= weights_of(find_weights("clip4str_vn_tiny"))
+    tell(figures, args.out)  # what follows takes other processes, which may find no memory
     if torch.device(args.device).type == "cpu":
         # Of the process, not of a device.
         figures["peak_memory"] = {arch: peak_memory_elsewhere(arch) for arch in archs}

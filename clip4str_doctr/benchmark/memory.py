@@ -107,9 +107,12 @@ def _resident_mb(what: str) -> float | None:
 
 
 def peak_memory_elsewhere(arch: str, precision: str = "float32") -> dict[str, float | None]:
-    """As `peak_memory`, in a process of its own, which has read nothing else."""
+    """As `peak_memory`, in a process of its own, which has read nothing else. Raises RuntimeError if that fails."""
     command = [sys.executable, "-m", "clip4str_doctr.benchmark.memory", "--peak", arch, "--precision", precision]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing; memory may have ended"]
+        raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}: {said[0]}")
     figures: dict[str, float | None] = json.loads(done.stdout)
     return figures
 

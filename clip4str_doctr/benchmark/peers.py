@@ -21,6 +21,7 @@ from PIL import Image
 from clip4str_doctr.benchmark.onnx_models import onnx_parameters, onnx_recogniser
 from clip4str_doctr.benchmark.recognisers import Crops, Recogniser, file_facts, versions
 from clip4str_doctr.finders import TesseractWords, import_rapidocr, quiet_rapidocr
+from clip4str_doctr.training.data import usable_cores
 
 __all__ = ["PEERS", "TesseractReader"]
 
@@ -105,7 +106,9 @@ def _trueocr(value: str | None, device: torch.device) -> Recogniser:
     _no_value("trueocr", value)
     package = _needed("trueocr", "pip install trueocr")
     models = Path(str(package.__file__)).parent / "models"
-    reader = package.Recognizer(models)
+    # As its own pages are read, and no more than there are: by itself it takes one.
+    threads = min(4, usable_cores())
+    reader = package.Recognizer(models, threads=threads)
 
     def read(crops: Crops) -> list[str]:
         # It takes arrays for BGR, and says nothing to no crops.
@@ -114,13 +117,15 @@ def _trueocr(value: str | None, device: torch.device) -> Recogniser:
 
     weights = models / "rec.onnx"
     facts = {"parameters": onnx_parameters(weights), **file_facts(weights)}
-    return Recogniser("trueocr", read, {**facts, "versions": versions("trueocr", "onnxruntime")})
+    facts |= {"settings": {"threads": threads}, "versions": versions("trueocr", "onnxruntime")}
+    return Recogniser("trueocr", read, facts)
 
 
 def _rapidocr(value: str | None, device: torch.device) -> Recogniser:
     _no_value("rapidocr", value)
     package = Path(str(importlib.import_module("rapidocr").__file__)).parent if _there("rapidocr") else Path()
-    engine = quiet_rapidocr(import_rapidocr())
+    # Else it brings both sides of a picture to multiples of 32, as for finding lines, and squeezes small words by it.
+    engine = quiet_rapidocr(import_rapidocr(), **{"Global.use_preprocess_img": False})
 
     def read(crops: Crops) -> list[str]:
         return [_line(engine(np.ascontiguousarray(crop[..., ::-1]), False, False, True)) for crop in crops]
@@ -130,7 +135,8 @@ def _rapidocr(value: str | None, device: torch.device) -> Recogniser:
 
     files = sorted((package / "models").glob("*rec*.onnx"))
     facts = {"parameters": onnx_parameters(files[0]), **file_facts(files[0])} if len(files) == 1 else {}
-    return Recogniser("rapidocr", read, {**facts, "versions": versions("rapidocr", "onnxruntime")})
+    facts |= {"settings": {"use_preprocess_img": False}, "versions": versions("rapidocr", "onnxruntime")}
+    return Recogniser("rapidocr", read, facts)
 
 
 def _vietocr(value: str | None, device: torch.device) -> Recogniser:

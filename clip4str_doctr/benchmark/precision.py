@@ -28,12 +28,13 @@ from clip4str_doctr.benchmark.latency import (
 )
 from clip4str_doctr.benchmark.memory import MIXED, PRECISIONS, peak_memory_elsewhere
 from clip4str_doctr.benchmark.page_stream import page_words, render_words
-from clip4str_doctr.benchmark.report import package_commit, tell
+from clip4str_doctr.benchmark.report import package_commit, tell, weights_of
 from clip4str_doctr.benchmark.scripted import Script, scripted_model
 from clip4str_doctr.benchmark.timing import Case, interleave
 from clip4str_doctr.benchmark.word_sets import suite_words
 from clip4str_doctr.caption_cache import CaptionCache
 from clip4str_doctr.factories import clip4str_vn_tiny
+from clip4str_doctr.lookup import find_weights
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.modeling.linear import onednn_linear
 from clip4str_doctr.plugin import recognition_predictor_of
@@ -140,11 +141,13 @@ def main() -> None:
         "version": __version__,
         "commit": package_commit(),
         "words_before": args.words_before,
+        **weights_of(find_weights("clip4str_vn_tiny")),
     }
     if args.rounds:
         figures["cases"] = [
             case for arch in ARCHS for case in times(arch, args.rounds, BATCHES, args.words_before, args.int8)
         ]
+        tell(figures, args.out)  # what follows takes other processes, which may find no memory
         figures["peak_memory"] = {
             arch: {name: peak_memory_elsewhere(arch, name) for name in PRECISIONS} for arch in ARCHS
         }

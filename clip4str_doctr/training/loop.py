@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from clip4str_doctr.atomic import written
 from clip4str_doctr.checkpoint import read_run_state
-from clip4str_doctr.config import model_config_from_dict, model_config_to_dict
+from clip4str_doctr.config import model_config_to_dict
 from clip4str_doctr.preprocess import normalize
 from clip4str_doctr.training.data import (
     Batch,
@@ -58,7 +58,7 @@ from clip4str_doctr.training.recipe import (
 from clip4str_doctr.training.run_folder import CHECKPOINT, LOG, WEIGHTS, check_unused, is_exported, remove_parts
 from clip4str_doctr.training.run_lock import only_run, stop_requests
 from clip4str_doctr.training.run_log import RunLog
-from clip4str_doctr.training.start import Start, check_alphabet, find_start, fitting_head
+from clip4str_doctr.training.start import Start, check_alphabet, config_of_run, find_start, fitting_head
 from clip4str_doctr.training.validate import watched_styles
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def train(
             # Mapped: beside what is built from it there would be no room for gigabytes read. It is let go below.
             state = read_run_state(out / CHECKPOINT, _RUN_PARTS, mapped=True)
         # Going on needs only what the checkpoint holds, even if what it once started from has gone.
-        start = find_start(recipe.model, tokenizer) if state is None else Start(model_config_from_dict(state["config"]))
+        start = find_start(recipe.model, tokenizer) if state is None else Start(config_of_run(state, out / CHECKPOINT))
         rendering = factory is default_samples and bool(watched_styles(recipe))
         if rendering:
             check_alphabet(start.config)

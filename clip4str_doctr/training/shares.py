@@ -1,7 +1,7 @@
 """How much of a run to take: what averages of it and of what it started from read.
 
-`python -m clip4str_doctr.training.shares CHECKPOINT WEIGHTS [--shares S...]` reads new pictures of every suite's words,
-so that the suites themselves choose nothing; the share that reads best goes to `training.export --blend-share`.
+`python -m clip4str_doctr.training.shares CHECKPOINT WEIGHTS [--shares S...]` reads new words of every suite's kinds in
+its fonts, so that the suites themselves choose nothing; the best share goes to `training.export --blend-share`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ __all__ = ["averaged_of_run", "main", "scores_of_shares"]
 
 logger = logging.getLogger(__name__)
 
-# Of pictures that no suite, and no recipe's validation, is drawn with.
+# Of words and pictures that no suite, and no recipe's validation, is drawn with.
 SEED = 1213
 SHARES = (1.0, 0.6, 0.4, 0.25, 0.15, 0.0)
 
@@ -64,8 +64,8 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("weights", type=Path, help="a folder to average them with, usually what the run started from")
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, metavar="0..1", help="of those weights")
-    parser.add_argument("--words", type=int, default=600, help="of each suite, at most 1,000 (default: 600)")
-    parser.add_argument("--seed", type=int, default=SEED, help=f"of the pictures (default: {SEED})")
+    parser.add_argument("--words", type=int, default=600, help="of each suite's kinds (default: 600)")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of words and pictures (default: {SEED})")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     # Before the pictures, which take a while: a wrong path is told at once.

@@ -105,7 +105,18 @@ def _from_checkpoint(name: str, path: Path) -> Start:
     source = f"a run of clip4str_doctr.training, at {samples_of(state)} words"
     temperature = before.get("temperature", 1.0)
     origin = _origin(name, sha256_of(path), source, licence_of(state), data_of(state), temperature)
-    return Start(model_config_from_dict(state["config"]), state["average"]["weights"], state["ctc_head"], origin)
+    return Start(config_of_run(state, name), state["average"]["weights"], state["ctc_head"], origin)
+
+
+def config_of_run(state: Mapping[str, Any], name: object) -> ModelConfig:
+    """What a run's model is. name: the checkpoint's, for messages. Raises WeightsError for what this version lacks."""
+    try:
+        return model_config_from_dict(state["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{name} is of another version of this package, or damaged: its model's config says {error}; go on with "
+            "that version, or start a new run"
+        ) from error
 
 
 def _origin(name: str, sha256: str, source: str, licence: str, data: str | None, temperature: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from clip4str_doctr import load_model
+from clip4str_doctr.benchmark import accuracy
 from clip4str_doctr.benchmark.accuracy import markdown_row, measure, protocol, suite_words
 from clip4str_doctr.benchmark.adaptive import adaptive_figures
 from clip4str_doctr.benchmark.confusion import LOST, count_confusion, split_letter
@@ -66,6 +67,22 @@ def test_figures_come_with_their_protocol(micro_folder: Path, tmp_path: Path, ca
     for name in pictures:
         with Image.open(out / name) as picture:
             assert min(picture.size) > 100
+    assert main(["bench", "accuracy", "--weights", str(micro_folder), *suites, "-o", str(out)]) == 2
+    assert "accuracy.json is there already; give another folder" in capsys.readouterr().err
+
+
+@needs_fonts
+def test_what_was_read_before_a_failure_is_kept(
+    micro_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(accuracy, "measure", lambda model, one: measure(model, one) if one.name == "clean" else 1 / 0)
+    suites = ["--suite", "clean", "--suite", "tiny", "--words", "3", "-o", str(tmp_path / "out")]
+    with pytest.raises(ZeroDivisionError):
+        main(["bench", "accuracy", "--weights", str(micro_folder), *suites])
+    (left,) = (tmp_path / "out").iterdir()
+    assert left.name == "accuracy.json.unfinished" and set(json.loads(left.read_text())["suites"]) == {"clean"}
+    assert main(["bench", "accuracy", "--weights", str(micro_folder), *suites]) == 2
+    assert "holds what a run read that did not come to its end" in capsys.readouterr().err
 
 
 def test_labelled_pictures(micro_folder: Path, data: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,3 +65,20 @@ def test_an_empty_alphabet_is_refused() -> None:
 def test_literal_eos_text_is_text() -> None:
     charset = Charset(VIETNAMESE_SYMBOLS)
     assert charset.decode(charset.encode("[E]n</s>")) == "[E]n</s>"
+
+
+def test_typographic_symbols_are_spelled_with_plain_ones() -> None:
+    charset = Charset(VIETNAMESE_SYMBOLS)
+    for text, spelled in (
+        ("\u201cPhở\u201d", '"Phở"'),
+        ("\u2018bò\u2019", "'bò'"),
+        ("2019\u20132020", "2019-2020"),
+        ("Xin\u2026", "Xin..."),
+        ("25m\u00b2", "25m2"),
+        ("25.000\u20ab", "25.000đ"),
+    ):
+        assert charset.spelling(text) == spelled and charset.decode(charset.encode(text)) == spelled
+    # An alphabet that has them keeps them, and one that lacks the plain ones, too, says so.
+    assert Charset("abc\u20ab").spelling("a\u20ab") == "a\u20ab"
+    with pytest.raises(ValueError, match="\u20ab"):
+        Charset("abc").encode("a\u20ab")

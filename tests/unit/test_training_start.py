@@ -231,6 +231,19 @@ def test_a_damaged_checkpoint_is_named(micro_folder: Path, tmp_path: Path) -> No
         export(tmp_path / loop.CHECKPOINT, tmp_path / "weights")
 
 
+def test_a_model_of_another_version_is_told(micro_folder: Path, tmp_path: Path) -> None:
+    recipe = recipe_from(micro_folder)
+    loop.save_checkpoint(loop.TrainingRun(recipe), tmp_path / "checkpoint.pt")
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state["config"]["sharpness"] = 1.0
+    torch.save(state, tmp_path / "checkpoint.pt")
+    message = "checkpoint.pt is of another version of this package, or damaged: its model's config says .*sharpness"
+    with pytest.raises(WeightsError, match=message):
+        loop.train(recipe, tmp_path)
+    with pytest.raises(WeightsError, match=message):
+        find_start(replace(recipe.model, init=str(tmp_path / "checkpoint.pt")))
+
+
 def test_a_run_in_automatic_precision(micro_folder: Path) -> None:
     recipe = recipe_from(micro_folder)
     run = loop.TrainingRun(replace(recipe, run=replace(recipe.run, precision="auto")))

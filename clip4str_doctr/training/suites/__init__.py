@@ -120,13 +120,16 @@ def rendered(name: str, words: int = SIZE) -> RenderedSuite:
 def drawn(name: str, words: int, seed: int | None = None) -> tuple[list[Crop], list[str]]:
     """Crops (H, W, 3) uint8 RGB of the first `words` labels of a suite, and these.
 
-    seed: of the pictures; another than the suite's own draws the same words in its fonts anew. Raises as `rendered`.
+    seed: another than the suite's own gives other words of its kinds, drawn in its fonts. Raises as `rendered`.
     """
+    from clip4str_doctr.training.suites.draw import draw_labels
     from clip4str_doctr.training.synth import Renderer, Selection
 
     labels = labels_of(name)
-    if not 0 < words <= len(labels):
+    if words < 1 or (seed is None and words > len(labels)):
         raise ValueError(f"the suite {name} has {len(labels)} words, cannot give {words}")
+    if seed is not None:
+        labels = tuple(draw_labels(name, words, seed))
     suite = SUITES[name]
     selection = Selection(labels, suite.heights, suite.families)
     renderer = Renderer(suite.style, "val", suite.seed if seed is None else seed, selection)

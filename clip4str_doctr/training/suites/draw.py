@@ -21,17 +21,21 @@ Draw = Callable[[np.random.Generator], str]
 _EDGES = "\"'()[]<>.,:;!?*/-"
 
 
-def draw_labels(name: str, count: int = SIZE) -> list[str]:
-    """The first `count` labels of a suite, as the present word lists give them. Raises ValueError for another name."""
+def draw_labels(name: str, count: int = SIZE, seed: int | None = None) -> list[str]:
+    """The first `count` labels of a suite, as the present word lists give them. Raises ValueError for another name.
+
+    seed: another than the suite's own gives other words of its kinds.
+    """
     if name not in SUITES:
         raise ValueError(f"there is no suite {name!r}; there are {', '.join(SUITES)}")
     suite = SUITES[name]
-    words = WordSource("val", suite.seed, _MIXTURES.get(name))
+    seed = suite.seed if seed is None else seed
+    words = WordSource("val", seed, _MIXTURES.get(name))
     if name in ("photo", "print_mixed", *_MIXTURES):
         # What the renderer itself says in this style.
         style = STYLES.index(suite.style)
-        return [words.draw(np.random.default_rng([suite.seed, True, style, index])) for index in range(count)]
-    rng = np.random.default_rng([suite.seed, *name.encode()])
+        return [words.draw(np.random.default_rng([seed, True, style, index])) for index in range(count)]
+    rng = np.random.default_rng([seed, *name.encode()])
     draw = _mixture(_KINDS[name](words))
     # Nobody tells a lone O from 0 or o; mail hosts alone would fill a third of the long words.
     shortest, distinct = {"clean": 2, "tiny": 2, "long_words": 12}.get(name, 1), name == "long_words"
