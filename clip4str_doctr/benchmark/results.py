@@ -9,7 +9,7 @@ from clip4str_doctr.benchmark.comparison_plots import draw_bars, draw_scatter
 from clip4str_doctr.benchmark.page_tables import page_tables
 from clip4str_doctr.benchmark.pictures import png
 from clip4str_doctr.benchmark.report import write_bytes
-from clip4str_doctr.benchmark.tables import Table, csv_of, tables_of
+from clip4str_doctr.benchmark.tables import NAMES, Table, csv_of, tables_of
 
 __all__ = ["files_of", "page_of_results", "read_report", "read_reports", "write_page", "write_report"]
 
@@ -19,6 +19,10 @@ _INTRODUCTION = """\
 Made by `clip4str-doctr bench docs` from the reports in [{folder}]({folder}), which keep every answer; not written by
 hand. How recognisers are compared, and how one is added, stands in [benchmarking.md](benchmarking.md).
 """
+
+
+# Key of a protocol -> heading of the column that it is about.
+_HEADINGS = {**NAMES, "ms_per_word": "ms a word", "memory_mb": "memory, MB"}
 
 
 def write_report(report: Mapping[str, Any], out: Path, name: str) -> None:
@@ -102,10 +106,10 @@ def _protocol(report: Mapping[str, Any]) -> list[str]:
         lines[-1] += (
             "".join(f"\n| {name} | {one['n']} | {one['about']} |" for name, one in report["sets"].items()) + "\n"
         )
-    lines += ["".join(f"- {key}: {_told(value)}\n" for key, value in report["protocol"].items())]
+    lines += ["".join(f"- {_HEADINGS.get(key, key)}: {_told(value)}\n" for key, value in report["protocol"].items())]
     if "cost" in report:
         costs = report["cost"]
-        lines[-1] += "".join(f"- {key}: {value}\n" for key, value in costs["protocol"].items())
+        lines[-1] += "".join(f"- {_HEADINGS.get(key, key)}: {value}\n" for key, value in costs["protocol"].items())
         loads = [one["load"] for one in costs["models"].values() if one.get("load") is not None]
         lines[-1] += f"- times and memory on {costs['made']['device']}"
         lines[-1] += f", load of the machine {min(loads)} to {max(loads)}\n" if loads else "\n"

@@ -28,10 +28,8 @@ WORDS = 40
 KIND = "table 150 dpi"
 # What makes each file of figures anew.
 WORDS_ANEW = (
-    "clip4str-doctr bench accuracy --models clip4str_vn_tiny 'clip4str_vn_tiny#visual' --words 200 --title "
-    "'Rendered suites' --no-cost -o NEW && clip4str-doctr bench merge docs/benchmarks/rendered-suites.json "
-    "NEW/rendered-suites.json -o docs/benchmarks; then `bench cost docs/benchmarks/rendered-suites.json` where "
-    "clip4str-320k and parseq-320k lie, elsewhere the old report's `cost` again with a note; then `bench docs`"
+    f"{read_report(REPORTS / 'rendered-suites.json')['command']} -o NEW && cp NEW/* docs/benchmarks && "
+    "clip4str-doctr bench docs"
 )
 PAGES_ANEW = (
     f"{read_report(REPORTS / 'pages.json')['command']} -o docs/benchmarks/pages.json && clip4str-doctr bench docs"
