@@ -30,8 +30,8 @@ _BATCH = 256
 _MADE_WITH = {"package": ", ", "commit": ", ", "device": "; "}
 
 PROTOCOL = {
-    "normalisation": "NFC, plain quotes, dashes and figures for typographic ones; white space is taken out of labels and "
-    "answers, for a crop is one word",
+    "normalisation": "NFC; plain quotes, dashes and figures for typographic ones; white space is taken out of labels "
+    "and answers, for a crop is one word",
     "dropped": 0,
     "cased": "share of words that are right, case, marks and punctuation included",
     "uncased": "the same without regard to case",
