@@ -8,7 +8,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Page", "Quads", "Scores", "as_quads", "check_page", "enclosing_boxes", "in_order", "word_boxes"]
+__all__ = [
+    "Page",
+    "Quads",
+    "Scores",
+    "as_quads",
+    "check_page",
+    "corners_of",
+    "enclosing_boxes",
+    "in_order",
+    "word_boxes",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +78,16 @@ def word_boxes(words: Sequence[Any], page_hw: tuple[int, int]) -> npt.NDArray[np
     """docTR's words, whose two or four corners are shares of a page -> straight boxes (N, 4) around them in pixels."""
     corners = [np.asarray(word.geometry, np.float64) * page_hw[::-1] for word in words]
     return np.array([[*points.min(axis=0), *points.max(axis=0)] for points in corners]).reshape(-1, 4)
+
+
+def corners_of(geometry: Any) -> npt.NDArray[np.float64]:
+    """docTR's box ((x0, y0), (x1, y1)) or polygon of four corners -> (4, 2): top left, top right, bottom right, bottom
+    left, as they read."""
+    points = np.asarray(geometry, dtype=np.float64)
+    if len(points) == 4:
+        return points
+    (x0, y0), (x1, y1) = points
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
 
 
 def in_order(quad: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

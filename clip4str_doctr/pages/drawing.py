@@ -13,6 +13,7 @@ import numpy.typing as npt
 from doctr.io.elements import Page
 from PIL import Image, ImageDraw, ImageFont
 
+from clip4str_doctr.boxes import corners_of
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 
 __all__ = ["CONFIDENCE_BANDS", "draw_page", "vietnamese_font"]
@@ -55,12 +56,12 @@ def draw_page(pixels: npt.NDArray[np.uint8], page: Page) -> Image.Image:
     draw = ImageDraw.Draw(canvas)
     line_width = max(1, round(max(size) / 600))
     for block in page.blocks:
-        corners = [(x * size[0], y * size[1]) for x, y in _corners(block.geometry)]
+        corners = _placed(block.geometry, size)
         _outline(draw, _grown(corners, 4 * line_width), _BLOCK_COLOUR, line_width)
         if font is not None:
             _outline(draw, [(x + size[0], y) for x, y in _grown(corners, 4 * line_width)], (215, 220, 235), line_width)
     for line in (line for block in page.blocks for line in block.lines):
-        places = [[(x * size[0], y * size[1]) for x, y in _corners(word.geometry)] for word in line.words]
+        places = [_placed(word.geometry, size) for word in line.words]
         for word, corners in zip(line.words, places, strict=True):
             _outline(draw, corners, colour_of(word.confidence), line_width)
         if font is not None:
@@ -111,12 +112,9 @@ def _has_vietnamese(path: str) -> bool:
     return all(bytes(font.getmask(symbol)) != missing for symbol in VIETNAMESE_SYMBOLS if not symbol.isspace())
 
 
-def _corners(geometry: Any) -> list[tuple[float, float]]:
-    points = [(float(x), float(y)) for x, y in geometry]
-    if len(points) != 2:
-        return points
-    (x0, y0), (x1, y1) = points
-    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+def _placed(geometry: Any, size: tuple[int, int]) -> list[tuple[float, float]]:
+    """Corners of docTR's box or polygon in pixels of a picture (width, height)."""
+    return [(float(x), float(y)) for x, y in corners_of(geometry) * size]
 
 
 def _grown(corners: list[tuple[float, float]], margin: float) -> list[tuple[float, float]]:

@@ -23,6 +23,7 @@ from doctr.io.elements import Page
 from PIL import Image
 
 from clip4str_doctr.atomic import written
+from clip4str_doctr.boxes import corners_of
 from clip4str_doctr.images import open_image, orientation_of, stretch_of
 from clip4str_doctr.pages.files import POINTS_PER_INCH, is_pdf, opened_pdf
 from clip4str_doctr.pages.reading import turn_of, words_of
@@ -220,7 +221,7 @@ def _add_layer(pdf: pdfium.PdfDocument, target: pdfium.PdfPage, font: Any, page:
     own_text = target.get_textpage()
     for block in page.blocks:
         for line in block.lines:
-            corners = np.array([_corners(word.geometry) for word in line.words]) @ to_page[:2] + to_page[2]
+            corners = np.array([corners_of(word.geometry) for word in line.words]) @ to_page[:2] + to_page[2]
             for word, place in zip(line.words, _parted(corners), strict=True):
                 if _has_text(own_text, place):
                     kept += 1
@@ -269,15 +270,6 @@ def _relative_to_points(target: pdfium.PdfPage) -> npt.NDArray[np.float64]:
         points.append((page_x.value, page_y.value))
     origin, right, down = np.array(points)
     return np.array([right - origin, down - origin, origin])
-
-
-def _corners(geometry: Any) -> npt.NDArray[np.float64]:
-    """docTR's box ((x0, y0), (x1, y1)) or polygon -> (4, 2): top left, top right, bottom right, bottom left."""
-    points = np.asarray(geometry, dtype=np.float64)
-    if len(points) == 4:
-        return points
-    (x0, y0), (x1, y1) = points
-    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
 
 
 def _parted(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
