@@ -42,6 +42,10 @@ _LEAST_GAP = 0.2
 # Of its width a word gives at most this much on either side.
 _MOST_TRIMMED = 0.2
 
+# A word is a page's own text where the middle of a symbol lies within so much of its width and height around its
+# middle, and the symbol is at most so many times as high.
+_MIDDLE, _MOST_HIGHER = 0.75, 2.0
+
 _A4 = 210 / 25.4 * POINTS_PER_INCH, 297 / 25.4 * POINTS_PER_INCH
 # PDFium keeps what it is given until it saves, pixels of pictures as they are: of a book, so many pages at a time.
 _PAGES_AT_ONCE = 16
@@ -218,27 +222,46 @@ def _add_layer(pdf: pdfium.PdfDocument, target: pdfium.PdfPage, font: Any, page:
     """Returns how many words are not added, for there is text in their place."""
     kept = 0
     to_page = _relative_to_points(target)
-    own_text = target.get_textpage()
+    own_text = _own_text(target)
     for block in page.blocks:
         for line in block.lines:
             corners = np.array([corners_of(word.geometry) for word in line.words]) @ to_page[:2] + to_page[2]
             for word, place in zip(line.words, _parted(corners), strict=True):
-                if _has_text(own_text, place):
+                if _has_text(*own_text, place):
                     kept += 1
                 else:
                     pdfium_c.FPDFPage_InsertObject(target, _text_object(pdf, font, word.value, place))
-    own_text.close()
     target.gen_content()
     return kept
 
 
-def _has_text(own_text: pdfium.PdfTextPage, corners: npt.NDArray[np.float64]) -> bool:
-    """Whether the page itself has text in the middle of these corners: a scan may bear a stamp or a page number."""
-    if not own_text.count_chars():
-        return False
-    middle = corners.mean(0)
-    (left, bottom), (right, top) = (0.75 * corner + 0.25 * middle for corner in (corners.min(0), corners.max(0)))
-    return bool(own_text.get_text_bounded(left, bottom, right, top).strip())
+def _own_text(target: pdfium.PdfPage) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of the symbols that a page has itself: their middles (N, 2), and the sizes (N, 2) of their boxes, in points."""
+    boxes = []
+    text = target.get_textpage()
+    for index in range(text.count_chars()):
+        # PDFium puts spaces and ends of lines between what it finds; 0 is what has no Unicode.
+        if chr(pdfium_c.FPDFText_GetUnicode(text, index)).strip(" \t\r\n\0\u00a0"):
+            boxes.append(text.get_charbox(index))
+    text.close()
+    corners = np.array(boxes, np.float64).reshape(-1, 2, 2)
+    return corners.mean(1), corners[:, 1] - corners[:, 0]
+
+
+def _has_text(
+    middles: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64], corners: npt.NDArray[np.float64]
+) -> bool:
+    """Whether the page itself has text in the middle of these corners: a scan may bear a stamp or a page number.
+
+    What is much higher than the word is a watermark across it, and says nothing of the word.
+    """
+    along = (corners[1] - corners[0] + corners[2] - corners[3]) / 2
+    up = (corners[0] - corners[3] + corners[1] - corners[2]) / 2
+    width, height = max(np.linalg.norm(along), 1e-6), max(np.linalg.norm(up), 1e-6)
+    offset = middles - corners.mean(0)
+    inside = (np.abs(offset @ along) <= _MIDDLE / 2 * width**2) & (np.abs(offset @ up) <= _MIDDLE / 2 * height**2)
+    # Boxes lie straight, so those of slanted text are larger than it: this is the most that it can measure.
+    return bool((inside & (sizes @ np.abs(up) <= _MOST_HIGHER * height**2)).any())
 
 
 def _text_object(pdf: pdfium.PdfDocument, font: Any, value: str, corners: npt.NDArray[np.float64]) -> Any:

@@ -181,6 +181,39 @@ def test_words_that_a_page_has_are_not_added_again(picture: Path, tmp_path: Path
     assert f"of {2 * len(WORDS)} words 3 have text of the file's own, which stays as it is" in caplog.text
 
 
+@pytest.mark.parametrize("turn", [0, 90])
+def test_a_watermark_across_a_scan_hides_no_words(tmp_path: Path, turn: int, caplog: Any) -> None:
+    """Large text from one corner to the other, whose boxes are half of the page; beside it a line that is printed."""
+    drawn_page(PLACED, HW).rotate(turn, expand=True).save(tmp_path / "scan.pdf", resolution=150)
+    with pdfium.PdfDocument(tmp_path / "scan.pdf") as pdf:
+        page = pdf[0]
+        page.set_rotation(turn)
+        _, (x0, y0, x1, y1) = PLACED[-1]
+        x, y = x0 * 72 / 150, 288 - y1 * 72 / 150
+        for text, size, matrix in (
+            ("MAT", 90, pdfium.PdfMatrix().rotate(-38).translate(40, 180)),
+            ("xyz", (y1 - y0) * 72 / 150, pdfium.PdfMatrix().translate(x, y)),
+        ):
+            mark = pdfium_c.FPDFPageObj_NewTextObj(pdf, b"Helvetica-Bold", size)
+            symbols = (ctypes.c_ushort * (len(text) + 1))(*map(ord, text), 0)
+            assert pdfium_c.FPDFText_SetText(mark, symbols)
+            if turn:
+                matrix = matrix.rotate(-90).translate(288, 0)
+            assert pdfium_c.FPDFPageObj_SetMatrix(mark, pdfium_c.FS_MATRIX(*matrix.get()))
+            pdfium_c.FPDFPage_InsertObject(page, mark)
+        page.gen_content()
+        text_page = page.get_textpage()
+        left, bottom, right, top = text_page.get_charbox(0)
+        # Under its first letter are words of each line.
+        assert right - left > 60 and top - bottom > 60
+        text_page.close()
+        pdf.save(tmp_path / "marked.pdf")
+    searchable_pdf(tmp_path / "marked.pdf", [built_page(PLACED, HW)], tmp_path / "a.pdf")
+    found = text_of(tmp_path / "a.pdf")
+    assert all(word in found for word in WORDS[:-1]) and WORDS[-1] not in found
+    assert f"of {len(WORDS)} words 1 have text" in caplog.text
+
+
 def test_a_cropped_page(picture: Path, tmp_path: Path) -> None:
     searchable_pdf(picture, [built_page([], HW)], tmp_path / "whole.pdf")
     with pdfium.PdfDocument(tmp_path / "whole.pdf") as pdf:
