@@ -53,10 +53,17 @@ def page_predictor(
     model: a recogniser of ours or of the entry point group. detector: what `detection.detector` gives, or another
     detection predictor of docTR. batch_size: words at once. layout: "blocks" reads column by column, with one block for
     each paragraph (see `columns.ColumnBuilder`), "rows" makes one line of all words side by side (`rows.RowBuilder`).
-    Raises ValueError for another layout.
+    Raises ValueError for another layout, and for a detector that gives polygons.
     """
     if layout not in ("blocks", "rows"):
         raise ValueError(f'layout must be "blocks" or "rows", got {layout!r}')
+    # docTR would say nothing of it before it has read a page, and then "too many indices".
+    if not getattr(getattr(detector, "model", None), "assume_straight_pages", True):
+        raise ValueError(
+            "the detector must give straight boxes, got one made with assume_straight_pages=False; make it with True, "
+            "or give it to docTR's OCRPredictor(detector, recogniser, assume_straight_pages=False), whose doc_builder "
+            "may be ColumnBuilder() or RowBuilder(), too"
+        )
     # docTR's predictor calls its detector and asks for no class.
     finder: Any = detector
     predictor = OCRPredictor(finder, recognition_predictor_of(model, batch_size=batch_size))
@@ -68,7 +75,15 @@ def read_page(predictor: Any, pixels: npt.NDArray[np.uint8], page_idx: int = 0) 
     """pixels: (H, W, 3) uint8 RGB -> docTR's page, its words in NFC; words that were read as nothing are left out.
 
     The page does not keep its picture (`page.page` is empty), so that many of them can be kept.
+    Raises ValueError for a predictor whose pages are not as they were given, and what the predictor raises.
     """
+    # Drawings and searchable PDFs would show the words on the page that was given, as if it had not been turned.
+    if getattr(predictor, "straighten_pages", False) and not getattr(predictor, "preserve_original_coords", False):
+        raise ValueError(
+            "the predictor must tell where words stand on the page that it is given, got one made with "
+            "straighten_pages=True, whose words stand on a turned and trimmed page that is thrown away; make it with "
+            "preserve_original_coords=True, too (docTR 1.1 and later), or without straighten_pages"
+        )
     (page,) = predictor([pixels]).pages
     page.page, page.page_idx = np.zeros((0, 0, 3), np.uint8), page_idx
     blocks = []
