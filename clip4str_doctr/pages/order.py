@@ -1,7 +1,7 @@
 """docTR's builder of pages with another order of words, which docTR's own exports keep."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,27 @@ class OrderedBuilder(DocumentBuilder, ABC):
         """boxes (N, 4) of words in pixels, and the words -> blocks, lists of lines, of numbers of words."""
 
 
+class _Kept:
+    """Equal to docTR's signature of a page with these blocks, for as long as they have as many lines.
+
+    docTR's own knows blocks by their ids, which others have once a page was pickled or copied; these come along.
+    """
+
+    tables = ()
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = list(blocks)
+        self._counts = [len(block.lines) for block in blocks]
+
+    def __eq__(self, other: object) -> bool:
+        from doctr.io.exporters import _reading_order_signature
+
+        same = self._counts == [len(block.lines) for block in self.blocks]
+        return same and bool(_reading_order_signature(cast(Page, self), "auto") == other)
+
+    __hash__ = None  # type: ignore[assignment]  # what it is equal to hangs on where its blocks lie
+
+
 def keep_order(page: Page) -> None:
     """Let `page.render()` and docTR's other exports take the blocks as they stand, and not look for another order.
 
@@ -47,10 +68,9 @@ def keep_order(page: Page) -> None:
     order again, as they do once the blocks are replaced. docTR 1.0 has none.
     """
     try:
-        from doctr.io.exporters import _reading_order_signature, _store_reading_order
+        from doctr.io.exporters import _store_reading_order
     except ImportError:
         return
     if not page.tables:
-        _store_reading_order(
-            page, _reading_order_signature(page, "auto"), (list(page.blocks), [None] * len(page.blocks), "ltr")
-        )
+        signature: Any = _Kept(page.blocks)
+        _store_reading_order(page, signature, (list(page.blocks), [None] * len(page.blocks), "ltr"))

@@ -1,6 +1,8 @@
 """Text, JSON, hOCR and Markdown of known words: nothing is lost, and each format can be read back."""
 
+import copy
 import json
+import pickle
 import re
 import unicodedata
 from collections import Counter
@@ -13,6 +15,7 @@ from doctr.io.elements import Document
 from fake_pages import built_page, places
 
 from clip4str_doctr.benchmark.rendered_pages import LAYOUTS, render_page
+from clip4str_doctr.pages.order import keep_order
 from clip4str_doctr.pages.outputs import WRITERS, as_hocr, as_json, as_markdown, as_text
 from clip4str_doctr.pages.reading import document_of, read_page, words_of
 
@@ -41,6 +44,26 @@ def test_lines_have_spaces_and_columns_come_one_after_the_other(columns: Documen
 def test_columns_lose_nothing(columns: Document) -> None:
     for write in (as_text, as_markdown):
         assert Counter(write(columns).replace("\\-", "-").split()) == Counter(words(LEFT + RIGHT))
+
+
+@needs_from_dict
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda page: pickle.loads(pickle.dumps(page))])
+def test_copies_of_a_page_keep_its_order(copied: Any) -> None:
+    """In docTR's own exports, too, which would look for another order: this page is read from the bottom."""
+    page = built_page(places(LEFT) + places(RIGHT, y=400), HW)
+    assert len(page.blocks) > 1
+    page.blocks = page.blocks[::-1]
+    others = page.render()
+    keep_order(page)
+    kept = "\n\n".join(block.render() for block in page.blocks)
+    again = copied(page)
+    assert page.render() == again.render() == copied(again).render() == kept != others
+    assert again.export_as_markdown().split() == page.export_as_markdown().split()
+    # The copies are pages of their own: what is changed in one is looked at anew, and only there.
+    again.blocks[0].lines.pop()
+    assert again.render() != kept and page.render() == kept
+    again.blocks = again.blocks[1:]
+    assert again.render() in others
 
 
 def test_a_table_loses_nothing() -> None:
