@@ -16,6 +16,8 @@ from clip4str_doctr.pages.columns import ColumnBuilder
 from clip4str_doctr.pages.order import keep_order
 from clip4str_doctr.pages.rows import RowBuilder
 from clip4str_doctr.plugin import recognition_predictor_of
+from clip4str_doctr.postprocess import Confidence
+from clip4str_doctr.wide_crops import confidence_kind
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 # A page may be turned wrongly if its words, five or more, are less certain than this on average, or most boxes stand.
+# Confidences are products of those of the symbols here, or brought to their scale.
 # Upside down, clean pages, photographed ones and receipts have 0.32 to 0.42, upright 0.94 to 0.98; of lines on their
 # side all boxes stand.
 _FEW_WORDS = 5
@@ -113,7 +116,8 @@ def read_upright(
     words = len(words_of(page))
     if words < _FEW_WORDS:
         return page, pixels
-    certainty, stands = _certainty(page)
+    kind = _kind_of(predictor)
+    certainty, stands = _certainty(page, kind)
     best = page, pixels, certainty + _GAIN
     if certainty < _DOUBTFUL or (stands and best[2] < 1):
         for quarters in (1, 3) if stands else (2,):
@@ -124,7 +128,7 @@ def read_upright(
                 logger.warning("page %d could not be tried otherwise: %s", page_idx + 1, error)
                 continue
             # Lines on their side are fewer than the words in them.
-            if len(words_of(other)) >= max(_FEW_WORDS, words // 2) and (found := _certainty(other)[0]) > best[2]:
+            if len(words_of(other)) >= max(_FEW_WORDS, words // 2) and (found := _certainty(other, kind)[0]) > best[2]:
                 # As docTR counts: clockwise, from -90 to 180.
                 other.orientation = {"value": (90 * quarters + 90) % 360 - 90, "confidence": None}
                 setattr(other, _TURN, 90 * quarters)
@@ -140,15 +144,26 @@ def turn_of(page: Page) -> int:
     return int(getattr(page, _TURN, 0))
 
 
-def _certainty(page: Page) -> tuple[float, bool]:
-    """The words' mean confidence, and whether most of what they cover stands."""
+def _kind_of(predictor: Any) -> Confidence:
+    """Of what kind the words' confidences are."""
+    model = getattr(getattr(predictor, "reco_predictor", None), "model", None)
+    return "product" if getattr(model, "postprocessor", None) is None else confidence_kind(model)
+
+
+def _certainty(page: Page, kind: Confidence) -> tuple[float, bool]:
+    """The words' mean confidence, as if all were products, and whether most of what they cover stands."""
     words = words_of(page)
     boxes = word_boxes(words, page.dimensions)
     sides = boxes[:, 2:] - boxes[:, :2]
     # By their length: on its side, "ở" does not stand, nor does "I" lie.
     lengths, standing = sides.max(axis=1), sides[:, 1] > _STANDING * sides[:, 0]
     stands = float(lengths[standing].sum()) > 0.5 * float(lengths.sum())
-    return float(np.mean([word.confidence for word in words])), stands
+    confidences = [word.confidence for word in words]
+    if kind != "product":
+        # A product of so many factors, with the end of the word: what the limits were chosen for. Of "min", this is
+        # the least that the product can be.
+        confidences = [word.confidence ** (len(word.value) + 1) for word in words]
+    return float(np.mean(confidences)), stands
 
 
 def unread_page(page_idx: int, dimensions: tuple[int, int] = (0, 0)) -> Page:

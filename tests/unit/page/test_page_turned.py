@@ -57,6 +57,26 @@ def test_pages_are_turned_until_they_can_be_read(quarters: int, asked: int) -> N
     assert (turn_of(page), reads.asked) == (-90 * quarters % 360, asked)
 
 
+@pytest.mark.parametrize(("kind", "upright", "otherwise"), [("mean", 0.98, 0.75), ("min", 0.95, 0.7)])
+def test_confidences_of_other_kinds(kind: str, upright: float, otherwise: float) -> None:
+    """Means and minima are higher than products: a page on its head has what would pass for certain words."""
+    reads: Any = Reads(upright, otherwise)
+    for model in (
+        SimpleNamespace(postprocessor=SimpleNamespace(confidence=kind)),
+        # As docTR's own, which says nothing.
+        SimpleNamespace(postprocessor=object()),
+    ):
+        reads.reco_predictor = SimpleNamespace(model=model)
+        page, pixels = read_upright(reads, np.rot90(UPRIGHT, 2))
+        np.testing.assert_array_equal(pixels, UPRIGHT)
+        assert turn_of(page) == 180
+        page, _ = read_upright(reads, UPRIGHT)
+        assert turn_of(page) == 0
+    # Of products they say that the page is read.
+    reads.reco_predictor.model.postprocessor = SimpleNamespace(confidence="product")
+    assert turn_of(read_upright(reads, np.rot90(UPRIGHT, 2))[0]) == 0
+
+
 def test_what_no_turn_makes_certain_stays_as_it_is() -> None:
     reads = Reads(upright=0.5, otherwise=0.4)
     lying = np.rot90(UPRIGHT, 2)
