@@ -142,6 +142,7 @@ class _Run:
     bar: "tqdm[Any]"
     named: bool
     exports: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)  # to be printed
     undrawn: set[Path] = field(default_factory=set)  # sources of which a drawing could not be made
 
     def complaint_about(self, path: Path, source: Path) -> str | None:
@@ -175,25 +176,44 @@ def _read_all(
             counts.append(count_pages(job.source))
         except READ_ERRORS:
             counts.append(1)
-    read = 0
     # No bar where stderr is no terminal.
     with tqdm(total=sum(counts), unit="page", disable=None, file=sys.stderr) as bar:
         run = _Run(args, predictor, origins, bar, named=len(jobs) > 1)
-        for job, count in zip(jobs, counts, strict=True):
-            bar.set_postfix_str(job.source.name)
-            before = bar.n
-            try:
-                read += _read_file(job, count, run)
-            except READ_ERRORS as error:
-                # Of unreadable files, and of what finds words: another package's may fail on one page and go on.
-                if isinstance(error, BrokenPipeError):
-                    raise
-                bar.write(f"{job.source}: {_reason(error)}", file=sys.stderr)
-            bar.update(before + count - bar.n)
-    if args.out is None and args.format == "json":
-        json.dump(run.exports, sys.stdout, ensure_ascii=False, indent=1)
-        print()
-    return read
+        listened_to = True
+        try:
+            return sum(_read_or_tell(job, count, run) for job, count in zip(jobs, counts, strict=True))
+        except BrokenPipeError:
+            listened_to = False
+            raise
+        finally:
+            # What was read is not lost for what comes after it, as Ctrl-C.
+            if args.out is None and args.format == "json" and listened_to:
+                bar.close()
+                json.dump(run.exports, sys.stdout, ensure_ascii=False, indent=1)
+                print()
+
+
+def _read_or_tell(job: Job, count: int, run: _Run) -> bool:
+    """Read, and write or print one file, or tell why not; whether all of it could be."""
+    from clip4str_doctr.pages.reading import READ_ERRORS
+
+    bar, before, whole = run.bar, run.bar.n, False
+    bar.set_postfix_str(job.source.name)
+    try:
+        whole = _read_file(job, count, run)
+    except READ_ERRORS as error:
+        # Of unreadable files, and of what finds words: another package's may fail on one page and go on.
+        if isinstance(error, BrokenPipeError):
+            raise
+        bar.write(f"{job.source}: {_reason(error)}", file=sys.stderr)
+    # Out of there: that standard output takes no more is no fault of the file.
+    for text in run.texts:
+        # Through the bar, which is drawn anew below the text.
+        bar.write(text, file=sys.stdout, end="\n" if run.named else "")
+        sys.stdout.flush()
+    run.texts.clear()
+    bar.update(before + count - bar.n)
+    return whole
 
 
 def _read_file(job: Job, count: int, run: _Run) -> bool:
@@ -225,10 +245,7 @@ def _put_out(job: Job, pages: "list[Page]", unread: Sequence[int], run: _Run) ->
     elif run.args.format == "json":
         run.exports.append({"path": str(job.source), **json.loads(_text(pages, run.args))})
     else:
-        title = f"==> {job.source} <==\n" if run.named else ""
-        # Through the bar, which is drawn anew below the text.
-        run.bar.write(title + _text(pages, run.args), file=sys.stdout, end="\n" if run.named else "")
-        sys.stdout.flush()
+        run.texts.append((f"==> {job.source} <==\n" if run.named else "") + _text(pages, run.args))
 
 
 def _predictor(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> Any:

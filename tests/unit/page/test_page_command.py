@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,40 @@ def test_json_on_stdout_is_one_array(page: Page, folder: Path, capsys: Any) -> N
     documents = json.loads(capsys.readouterr().out)
     assert [document["path"] for document in documents] == [str(folder / "quét.pdf"), str(folder / "trang 1.png")]
     assert [page["page_idx"] for page in documents[0]["pages"]] == [0, 1]
+
+
+def test_json_of_what_was_read_is_not_lost(page: Page, folder: Path, capsys: Any, monkeypatch: Any) -> None:
+    read, errors = reading.read_upright, [KeyboardInterrupt(), BrokenPipeError()]
+
+    def stop_at_the_second(predictor: Any, pixels: Any, number: int) -> Any:
+        if pixels.shape[:2] == HW:
+            raise errors.pop(0)
+        return read(predictor, pixels, number)
+
+    monkeypatch.setattr(reading, "read_upright", stop_at_the_second)
+    arguments = (folder / "quét.pdf", folder / "trang 1.png", "--format", "json")
+    assert page(*arguments) == 130
+    (document,) = json.loads(capsys.readouterr().out)
+    assert document["path"] == str(folder / "quét.pdf") and len(document["pages"]) == 2
+    # But there is nobody to tell it to where the reader of our output has left.
+    monkeypatch.setattr(cli, "_close_output", lambda: None)
+    assert page(*arguments) == 1 and capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_a_full_disk_under_standard_output_is_no_fault_of_the_file(
+    page: Page, folder: Path, capsys: Any, monkeypatch: Any, kind: str
+) -> None:
+    monkeypatch.setattr(cli, "_close_output", lambda: None)
+    with open("/dev/full", "w", encoding="utf-8") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        assert page(folder, "--format", kind) == 2
+        with suppress(OSError):
+            full.close()
+    assert capsys.readouterr().err == (
+        "clip4str-doctr: error: standard output cannot be written: No space left on device\n"
+    )
 
 
 @pytest.mark.parametrize(("kind", "suffix"), FORMATS)
