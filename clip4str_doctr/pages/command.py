@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from clip4str_doctr.atomic import written
 from clip4str_doctr.file_types import PAGE_SUFFIXES, listed, present
+from clip4str_doctr.pages.disk import writing
 from clip4str_doctr.pages.jobs import SUFFIXES, Job, PageCommandError, claimed_folder, complaint_about, plan
 from clip4str_doctr.pages.origins import Origins
 
@@ -227,7 +228,8 @@ def _read_file(job: Job, count: int, run: _Run) -> bool:
         _put_out(job, pages, unread, run)
     whole = not unread and job.source not in run.undrawn
     if whole and job.drawing is not None and run.origins is not None:
-        run.origins.add([(job.drawing, job.source)], how=_how(run.args))
+        with writing(job.drawing):
+            run.origins.add([(job.drawing, job.source)], how=_how(run.args))
     return whole
 
 
@@ -236,12 +238,13 @@ def _put_out(job: Job, pages: "list[Page]", unread: Sequence[int], run: _Run) ->
     if job.output is not None and run.origins is not None:
         if complaint := run.complaint_about(job.output, job.source) or run.correction_of(job.output, job.source):
             raise FileExistsError(complaint)
-        if unread or not job.output.exists():
-            # Before the output is there: if we are stopped in between, it must not be taken for a whole one, nor be
-            # without its source.
-            run.origins.add([(job.output, job.source)], unread, _how(run.args))
-        _write(job.source, pages, run.args, job.output)
-        run.origins.add([(job.output, job.source)], unread, _how(run.args), whole=True)
+        with writing(job.output):
+            if unread or not job.output.exists():
+                # Before the output is there: if we are stopped in between, it must not be taken for a whole one, nor be
+                # without its source.
+                run.origins.add([(job.output, job.source)], unread, _how(run.args))
+            _write(job.source, pages, run.args, job.output)
+            run.origins.add([(job.output, job.source)], unread, _how(run.args), whole=True)
     elif run.args.format == "json":
         run.exports.append({"path": str(job.source), **json.loads(_text(pages, run.args))})
     else:
@@ -307,7 +310,8 @@ def _reason(error: Exception) -> str:
 def _forget_drawing(job: Job, number: int, run: _Run) -> None:
     """Take an earlier drawing of a page away: it would stand beside an empty page."""
     if job.drawing is not None and run.origins is not None and run.origins.is_from(job.drawing_of(number), job.source):
-        job.drawing_of(number).unlink(missing_ok=True)
+        with writing(job.drawing_of(number)):
+            job.drawing_of(number).unlink(missing_ok=True)
 
 
 def _draw(job: Job, number: int, pixels: "npt.NDArray[np.uint8]", page: "Page", run: _Run) -> None:
@@ -322,9 +326,11 @@ def _draw(job: Job, number: int, pixels: "npt.NDArray[np.uint8]", page: "Page", 
         run.bar.write(f"{job.source}, page {number + 1}, is not drawn: {complaint}", file=sys.stderr)
         run.undrawn.add(job.source)
         return
-    run.origins.add([(drawing, job.source)])
-    with written(drawing) as part:
-        draw_page(pixels, page).save(part, format="png", optimize=True)
+    picture = draw_page(pixels, page)
+    with writing(drawing):
+        run.origins.add([(drawing, job.source)])
+        with written(drawing) as part:
+            picture.save(part, format="png", optimize=True)
 
 
 def _write(source: Path, pages: "list[Page]", args: argparse.Namespace, output: Path) -> None:

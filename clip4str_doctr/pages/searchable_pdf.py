@@ -84,7 +84,7 @@ def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Pa
                 target = _turned(pdf, number, page)
                 kept += _add_layer(pdf, target, font, page)
                 target.close()
-            pdf.save(destination)
+            _save_as(pdf, destination)
         if kept:
             read = sum(len(words_of(page)) for page in pages)
             logger.warning("%s: of %d words %d have text of the file's own, which stays as it is", source, read, kept)
@@ -99,7 +99,7 @@ def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Pa
             _save_pictures(source, frames, pages, font_file, part)
             with closing(pdfium.PdfDocument(part)) as some:
                 whole.import_pages(some)
-        whole.save(destination)
+        _save_as(whole, destination)
 
 
 def _save_pictures(source: Path, frames: range, pages: Sequence[Page], font_file: bytes, destination: Path) -> None:
@@ -117,7 +117,25 @@ def _save_pictures(source: Path, frames: range, pages: Sequence[Page], font_file
             target = _turned(pdf, number, page)
             _add_layer(pdf, target, font, page)
             target.close()
-        pdf.save(destination)
+        _save_as(pdf, destination)
+
+
+def _save_as(pdf: pdfium.PdfDocument, destination: Path) -> None:
+    """Raises OSError where the disk takes no more: PDFium would say only that it failed, and Python print why."""
+    errors: list[OSError] = []
+
+    class Writer:
+        def write(self, data: Any) -> None:
+            try:
+                if not errors:
+                    file.write(data)
+            except OSError as error:
+                errors.append(error)
+
+    with destination.open("wb") as file:
+        pdf.save(Writer())
+        if errors:
+            raise errors[0]
 
 
 def _turned(pdf: pdfium.PdfDocument, number: int, page: Page) -> pdfium.PdfPage:

@@ -1,6 +1,8 @@
 """`clip4str-doctr page` on files and pages that cannot be read: the others are, and nothing passes for whole."""
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pypdfium2 as pdfium
 import pytest
 from fake_pages import drawn_page, find_patches, places, spoil_pdf_page, spoil_tiff_page
 from page_command import FORMATS, HW, Page, outputs, words_by_page
+from PIL import Image
 
 from clip4str_doctr.detection import any_detector
 from clip4str_doctr.images import UnreadableImageError
@@ -29,6 +32,45 @@ def test_corrupt_files_are_reported_and_the_others_read(page: Page, folder: Path
     assert lines[0].startswith(f"{folder / 'hỏng.pdf'}: not a readable PDF: ")
     assert lines[1].startswith(f"{folder / 'hỏng.png'}: not a readable image: ")
     assert lines[2].startswith(f"{folder / 'rỗng.tif'}: not a readable image: ")
+
+
+@pytest.mark.parametrize(("kind", "suffix"), FORMATS)
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_no_more_ends_the_run(
+    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, kind: str, suffix: str, code: int
+) -> None:
+    """The other files could not be written either."""
+    out, replace = tmp_path / "out", os.replace
+
+    def full(part: Path, path: Path) -> None:
+        if path.name == f"trang 1.{suffix}":
+            raise OSError(code, os.strerror(code))
+        replace(part, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        assert page(folder, "-o", out, "--format", kind) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"clip4str-doctr: error: {out / 'trang 1'}.{suffix} cannot be written: ")
+    assert os.strerror(code) in told and told.endswith("the same command goes on from there")
+    assert outputs(out) == [f"quét.{suffix}"]
+    assert page(folder, "-o", out, "--format", kind) == 0
+    assert "1 of 4 files skipped" in capsys.readouterr().err and len(outputs(out)) == 4
+
+
+def test_a_drawing_that_the_disk_does_not_take_ends_the_run(
+    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    out = tmp_path / "out"
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Image.Image, "save", full)
+        assert page(folder, "-o", out, "--draw") == 2
+    assert "quét.boxes.png cannot be written: " in capsys.readouterr().err and outputs(out) == []
+    assert page(folder, "-o", out, "--draw") == 0
 
 
 def failing_on(monkeypatch: pytest.MonkeyPatch, widths: set[int], error: type[Exception] = RuntimeError) -> None:

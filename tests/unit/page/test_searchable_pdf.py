@@ -1,12 +1,12 @@
 """Searchable PDFs: the words come back in order, in NFC, with spaces, where they stand; pictures are not touched."""
 
+import contextlib
 import ctypes
 import re
 import shutil
 import subprocess
 import sys
 import unicodedata
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ def test_words_that_a_page_has_are_not_added_again(picture: Path, tmp_path: Path
     # The first line is there already, as if it were printed over the scan; nothing is on the second page.
     searchable_pdf(picture, [built_page(PLACED[:3], HW)], tmp_path / "one.pdf")
     assert not caplog.records
-    with closing(pdfium.PdfDocument.new()) as both, pdfium.PdfDocument(tmp_path / "one.pdf") as one:
+    with contextlib.closing(pdfium.PdfDocument.new()) as both, pdfium.PdfDocument(tmp_path / "one.pdf") as one:
         both.import_pages(one)
         both.new_page(384, 288)
         both.save(tmp_path / "two.pdf")
@@ -348,7 +348,7 @@ def test_a_pdf_may_be_written_over_itself(tmp_path: Path, monkeypatch: pytest.Mo
     scan = (tmp_path / "a.pdf").read_bytes()
     # What fails half-way leaves what was there.
     with monkeypatch.context() as patched:
-        patched.setattr(pdfium.PdfDocument, "save", lambda self, path: Path(path).write_bytes(b"%PDF") / 0)
+        patched.setattr(pdfium.PdfDocument, "save", lambda self, file: file.write(b"%PDF") or 1 / 0)
         with pytest.raises(ZeroDivisionError):
             searchable_pdf(tmp_path / "a.pdf", [built_page(PLACED, HW)], tmp_path / "a.pdf")
     assert (tmp_path / "a.pdf").read_bytes() == scan
@@ -356,6 +356,19 @@ def test_a_pdf_may_be_written_over_itself(tmp_path: Path, monkeypatch: pytest.Mo
     assert text_of(tmp_path / "a.pdf").split() == WORDS
     np.testing.assert_array_equal(next(open_pages(tmp_path / "a.pdf")), before)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pdf"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """By the error that says so; PDFium only fails, and Python prints the error that a function of C ignores."""
+    monkeypatch.setattr(
+        "clip4str_doctr.pages.searchable_pdf.written", lambda _: contextlib.nullcontext(Path("/dev/full"))
+    )
+    page = built_page(PLACED, HW)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*HW, 3), np.uint8)).save(picture)
+    with pytest.raises(OSError, match="No space left"):
+        searchable_pdf(picture, [page], tmp_path / "a.pdf")
+    assert capfd.readouterr().err == ""
 
 
 @needs_poppler

@@ -1,0 +1,31 @@
+"""`clip4str-doctr page`: what can happen to files while they are read and written.
+
+Only what needs no other package at the head: the command line's help shall not wait for torch.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clip4str_doctr.pages.jobs import PageCommandError
+
+__all__ = ["writing"]
+
+# What is wrong with the disk, and so with every output that comes after this one.
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """Around what writes an output. Raises PageCommandError where the disk is full or read-only: not even the best of
+    inputs could be written, so none needs to be read any more."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        raise PageCommandError(
+            f"{output} cannot be written: {error}; once there is room, or the disk may be written to, the same command "
+            "goes on from there"
+        ) from error
