@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from clip4str_doctr.atomic import written
 from clip4str_doctr.file_types import PAGE_SUFFIXES, listed, present
-from clip4str_doctr.pages.disk import writing
+from clip4str_doctr.pages.disk import State, outdate, state_of, writing
 from clip4str_doctr.pages.jobs import SUFFIXES, Job, PageCommandError, claimed_folder, complaint_about, plan
 from clip4str_doctr.pages.origins import Origins
 
@@ -223,18 +223,24 @@ def _read_file(job: Job, count: int, run: _Run) -> bool:
     kept = run.origins is not None and not run.args.overwrite and job.written(run.origins)
     if not kept and job.output is not None and (complaint := run.correction_of(job.output, job.source)):
         raise FileExistsError(complaint)
+    before = state_of(job.source)
     pages, unread = _pages_of(job, count, run)
     if not kept:
-        _put_out(job, pages, unread, run)
+        _put_out(job, pages, unread, run, before)
     whole = not unread and job.source not in run.undrawn
+    if run.origins is not None and state_of(job.source) != before:
+        run.bar.write(f"{job.source} was changed while it was read; the same command reads it again", file=sys.stderr)
+        whole = False
     if whole and job.drawing is not None and run.origins is not None:
         with writing(job.drawing):
             run.origins.add([(job.drawing, job.source)], how=_how(run.args))
     return whole
 
 
-def _put_out(job: Job, pages: "list[Page]", unread: Sequence[int], run: _Run) -> None:
-    """Write or print what was read in one file. Raises FileExistsError for what came to be in its place meanwhile."""
+def _put_out(job: Job, pages: "list[Page]", unread: Sequence[int], run: _Run, before: State | None) -> None:
+    """Write or print what was read in one file. before: the file's state when reading began.
+
+    Raises FileExistsError for what came to be in its place meanwhile."""
     if job.output is not None and run.origins is not None:
         if complaint := run.complaint_about(job.output, job.source) or run.correction_of(job.output, job.source):
             raise FileExistsError(complaint)
@@ -243,7 +249,7 @@ def _put_out(job: Job, pages: "list[Page]", unread: Sequence[int], run: _Run) ->
                 # Before the output is there: if we are stopped in between, it must not be taken for a whole one, nor be
                 # without its source.
                 run.origins.add([(job.output, job.source)], unread, _how(run.args))
-            _write(job.source, pages, run.args, job.output)
+            _write(job, job.output, pages, run.args, before)
             run.origins.add([(job.output, job.source)], unread, _how(run.args), whole=True)
     elif run.args.format == "json":
         run.exports.append({"path": str(job.source), **json.loads(_text(pages, run.args))})
@@ -333,15 +339,15 @@ def _draw(job: Job, number: int, pixels: "npt.NDArray[np.uint8]", page: "Page", 
             picture.save(part, format="png", optimize=True)
 
 
-def _write(source: Path, pages: "list[Page]", args: argparse.Namespace, output: Path) -> None:
-    if args.format == "pdf":
-        from clip4str_doctr.pages.searchable_pdf import searchable_pdf
-
-        searchable_pdf(source, pages, output)
-        return
-    text = _text(pages, args)
+def _write(job: Job, output: Path, pages: "list[Page]", args: argparse.Namespace, before: State | None) -> None:
     with written(output) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+        if args.format == "pdf":
+            from clip4str_doctr.pages.searchable_pdf import searchable_pdf
+
+            searchable_pdf(job.source, pages, part)
+        else:
+            part.write_text(_text(pages, args), encoding="utf-8", newline="\n")
+        outdate(part, job.source, before)
 
 
 def _text(pages: "list[Page]", args: argparse.Namespace) -> str:

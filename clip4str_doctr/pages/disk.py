@@ -4,16 +4,19 @@ Only what needs no other package at the head: the command line's help shall not 
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from clip4str_doctr.pages.jobs import PageCommandError
 
-__all__ = ["writing"]
+__all__ = ["State", "outdate", "state_of", "writing"]
 
 # What is wrong with the disk, and so with every output that comes after this one.
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+State = tuple[int, int]  # nanoseconds of the last change, bytes
 
 
 @contextmanager
@@ -29,3 +32,21 @@ def writing(output: Path) -> Iterator[None]:
             f"{output} cannot be written: {error}; once there is room, or the disk may be written to, the same command "
             "goes on from there"
         ) from error
+
+
+def state_of(source: Path) -> State | None:
+    """By which it is seen that a file was changed; None where it has gone."""
+    try:
+        status = source.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def outdate(output: Path, source: Path, before: State | None) -> None:
+    """Make an output older than its source, if that is not as it was before it was read: the next run reads it again."""
+    now = state_of(source)
+    if now == before:
+        return
+    oldest = min(state[0] for state in (before, now, state_of(output)) if state is not None) - 1
+    os.utime(output, ns=(oldest, oldest))

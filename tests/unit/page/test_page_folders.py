@@ -5,9 +5,11 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fake_pages import drawn_page, places
-from page_command import HW, PAGES, Page, outputs
+from page_command import FORMATS, HW, PAGES, Page, outputs, words_by_page
 
+from clip4str_doctr.pages import reading
 from clip4str_doctr.pages.origins import RECORD, Origins
 
 
@@ -31,6 +33,32 @@ def test_what_is_done_is_skipped(page: Page, folder: Path, tmp_path: Path, capsy
     assert "4 of 4 files skipped" in capsys.readouterr().err
     assert page(folder, "-o", out, "--overwrite") == 0
     assert (out / "trang 1.txt").stat().st_mtime_ns != second["trang 1.txt"]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), FORMATS)
+@pytest.mark.parametrize("older", [False, True])
+def test_a_file_that_changes_while_it_is_read_is_read_again(
+    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, kind: str, suffix: str, older: bool
+) -> None:
+    """Its output is newer than it then, but of what it was."""
+    source, out, read = folder / "trang 1.png", tmp_path / "out", reading.read_upright
+
+    def meanwhile(*args: Any) -> Any:
+        page = read(*args)
+        drawn_page(places([["khác"]]), HW).save(source)
+        if older:  # as by a copy that keeps times
+            os.utime(source, ns=(10**18, 10**18))
+        return page
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "read_upright", meanwhile)
+        assert page(source, "-o", out, "--format", kind, "--draw") == 1
+    assert capsys.readouterr().err == f"{source} was changed while it was read; the same command reads it again\n"
+    assert sum(map(len, words_by_page(out / f"trang 1.{suffix}"))) == 3
+    assert page(source, "-o", out, "--format", kind, "--draw") == 0
+    assert sum(map(len, words_by_page(out / f"trang 1.{suffix}"))) == 1
+    assert page(source, "-o", out, "--format", kind, "--draw") == 0
+    assert "1 of 1 files skipped" in capsys.readouterr().err
 
 
 def test_outputs_of_other_options_are_kept_and_told(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
