@@ -2,12 +2,17 @@
 
 import errno
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["sync_file", "sync_folder", "written"]
+__all__ = ["remove_remains", "sync_file", "sync_folder", "written"]
+
+# Another process may be writing what is younger.
+_ABANDONED_AFTER = 3600.0  # seconds
 
 
 @contextmanager
@@ -26,6 +31,16 @@ def written(path: Path, prefix: str = "") -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_remains(folder: Path) -> None:
+    """Remove what writers without a prefix that were killed left in a folder, an hour after they last wrote to it."""
+    for part in folder.glob(".*.part"):
+        if not re.fullmatch(r"\.[0-9a-f]{16}\.part", part.name):
+            continue
+        with suppress(OSError):  # another process was faster, or may do it
+            if time.time() - part.stat().st_mtime > _ABANDONED_AFTER:
+                part.unlink()
 
 
 def sync_file(path: Path) -> None:

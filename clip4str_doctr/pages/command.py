@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clip4str_doctr.atomic import written
+from clip4str_doctr.atomic import remove_remains, written
 from clip4str_doctr.file_types import PAGE_SUFFIXES, listed, present
 from clip4str_doctr.pages.disk import State, outdate, state_of, writing
 from clip4str_doctr.pages.jobs import SUFFIXES, Job, PageCommandError, claimed_folder, complaint_about, plan
@@ -94,6 +94,7 @@ def read_pages(args: argparse.Namespace, load: "Callable[[], nn.Module]") -> int
     if origins is not None:
         try:
             origins.make()
+            remove_remains(origins.folder)
         except OSError as error:
             raise PageCommandError(f"-o {args.out} cannot be written to: {error}") from error
     read = _read_all(args, waiting, load, origins) if waiting else 0
@@ -249,7 +250,7 @@ def _put_out(job: Job, pages: "list[Page]", unread: Sequence[int], run: _Run, be
                 # Before the output is there: if we are stopped in between, it must not be taken for a whole one, nor be
                 # without its source.
                 run.origins.add([(job.output, job.source)], unread, _how(run.args))
-            _write(job, job.output, pages, run.args, before)
+            _write(job, job.output, pages, run, before)
             run.origins.add([(job.output, job.source)], unread, _how(run.args), whole=True)
     elif run.args.format == "json":
         run.exports.append({"path": str(job.source), **json.loads(_text(pages, run.args))})
@@ -339,15 +340,17 @@ def _draw(job: Job, number: int, pixels: "npt.NDArray[np.uint8]", page: "Page", 
             picture.save(part, format="png", optimize=True)
 
 
-def _write(job: Job, output: Path, pages: "list[Page]", args: argparse.Namespace, before: State | None) -> None:
+def _write(job: Job, output: Path, pages: "list[Page]", run: _Run, before: State | None) -> None:
     with written(output) as part:
-        if args.format == "pdf":
+        if run.args.format == "pdf":
             from clip4str_doctr.pages.searchable_pdf import searchable_pdf
 
             searchable_pdf(job.source, pages, part)
         else:
-            part.write_text(_text(pages, args), encoding="utf-8", newline="\n")
+            part.write_text(_text(pages, run.args), encoding="utf-8", newline="\n")
         outdate(part, job.source, before)
+        if run.origins is not None:
+            run.origins.expect(output, job.source, part)
 
 
 def _text(pages: "list[Page]", args: argparse.Namespace) -> str:

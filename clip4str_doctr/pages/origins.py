@@ -7,7 +7,7 @@ would be taken for done, or written over the other's.
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,18 @@ class _Origin:
     unread: tuple[int, ...] = ()
     how: str | None = None
     sha256: str | None = None
+    pending: str | None = None
 
     @classmethod
     def of(cls, entry: Any) -> "_Origin":
         if isinstance(entry, str):
             return cls(entry)
-        return cls(entry["source"], tuple(entry.get("unread", ())), entry.get("how"), entry.get("sha256"))
+        further = (entry.get(key) for key in ("how", "sha256", "pending"))
+        return cls(entry["source"], tuple(entry.get("unread", ())), *further)
 
     def entry(self) -> Any:
         further: dict[str, Any] = {"unread": list(self.unread)} if self.unread else {}
-        further |= {key: value for key in ("how", "sha256") if (value := getattr(self, key)) is not None}
+        further |= {key: value for key in ("how", "sha256", "pending") if (value := getattr(self, key)) is not None}
         return {"source": self.source, **further} if further else self.source
 
 
@@ -42,7 +44,8 @@ class Origins:
     relative to the folder, so that both may be moved together; the last line of an output counts.
 
     An output says more, once it is written: {"source": ..., "unread": [numbers of pages that it lacks, from 1 on],
-    "how": options, "sha256": of what was written}.
+    "how": options, "sha256": of what was written}; and while it is about to be replaced {..., "pending": SHA-256 of what
+    is put in its place}.
     Lines are only added, so runs beside each other lose none. What is no line, torn off by a crash, says nothing.
     """
 
@@ -82,9 +85,19 @@ class Origins:
 
         Raises OSError."""
         origin = self._made.get(output.name)
-        if origin is None or origin.sha256 is None or not output.exists():
-            return False
-        return sha256_of(output) != origin.sha256
+        known = set() if origin is None else {origin.sha256, origin.pending} - {None}
+        return bool(known) and output.exists() and sha256_of(output) not in known
+
+    def expect(self, output: Path, source: Path, part: Path) -> None:
+        """Record what is in `part`, which takes the place of the output: if we are stopped before `add`, it must not be
+        taken for corrected by hand. Raises OSError."""
+        # Where it replaces another's file, nothing is ours before it is there.
+        if not self.is_from(output, source):
+            return
+        origin = self._made[output.name]
+        if origin.pending is not None and output.exists() and sha256_of(output) == origin.pending:
+            origin = replace(origin, sha256=origin.pending)  # an earlier run was stopped here
+        self._record({output.name: replace(origin, pending=sha256_of(part))})
 
     def add(
         self,
@@ -96,11 +109,19 @@ class Origins:
     ) -> None:
         """Record (output, source) pairs, the numbers of pages that they lack, and the options. whole: they are written,
         and stay known by what is in them. Raises OSError."""
-        lacking = tuple(unread)
-        new = {
-            output.name: _Origin(self._relative(source), lacking, how, sha256_of(output) if whole else None)
-            for output, source in made
-        }
+        lacking, new = tuple(unread), {}
+        for output, source in made:
+            origin = _Origin(self._relative(source), lacking, how)
+            if whole:
+                origin = replace(origin, sha256=sha256_of(output))
+            elif self.is_from(output, source):
+                # What was written before is known until it is replaced.
+                was = self._made[output.name]
+                origin = replace(origin, sha256=was.sha256, pending=was.pending)
+            new[output.name] = origin
+        self._record(new)
+
+    def _record(self, new: dict[str, _Origin]) -> None:
         new = {name: origin for name, origin in new.items() if self._made.get(name) != origin}
         if not new:
             return

@@ -160,6 +160,27 @@ def test_a_page_that_was_typed_by_hand_stays(page: Page, tmp_path: Path, capfd: 
     )
 
 
+def test_a_run_that_is_killed_before_it_replaces_an_output_leaves_it_known(
+    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    out, source, replace = tmp_path / "out", folder / "quét.pdf", os.replace
+    failing_on(monkeypatch, {MỐT})
+    assert page(source, "-o", out) == 1
+
+    def killed(part: Path, path: Path) -> None:
+        if stage == "after":
+            replace(part, path)
+        raise KeyboardInterrupt
+
+    for widths, stage in (({MỐT}, "before"), ({MƯỜI}, "after"), ({MỐT}, "before"), (set(), "before")):
+        failing_on(monkeypatch, widths)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", killed)
+            assert page(source, "-o", out) == 130
+    failing_on(monkeypatch, set())
+    assert page(source, "-o", out) == 0 and "was changed since" not in capsys.readouterr().err
+
+
 def test_a_drawing_that_failed_is_made_the_next_time(
     page: Page, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

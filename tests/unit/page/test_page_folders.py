@@ -259,6 +259,53 @@ def test_a_stopped_run_goes_on(page: Page, folder: Path, tmp_path: Path, monkeyp
     assert "1 of 4 files skipped" in capsys.readouterr().err and len(outputs(out)) == 4
 
 
+@pytest.mark.parametrize("corrected", [False, True])
+@pytest.mark.parametrize("suffix", ["txt", "pdf"])
+def test_what_a_killed_run_wrote_is_not_taken_for_corrected(
+    page: Page, folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any, suffix: str, corrected: bool
+) -> None:
+    out, source, whole = tmp_path / "out", folder / "trang 1.png", Origins.add
+    kind = {"txt": "text"}.get(suffix, suffix)
+    assert page(source, "-o", out, "--format", kind) == 0
+    before = (out / f"trang 1.{suffix}").read_bytes()
+
+    def killed(self: Origins, *args: Any, **options: Any) -> None:
+        if options.get("whole"):
+            raise KeyboardInterrupt
+        whole(self, *args, **options)
+
+    def newer() -> None:
+        later = (out / f"trang 1.{suffix}").stat().st_mtime_ns + 10**9
+        os.utime(source, ns=(later, later))
+
+    drawn_page(places([["khác"]]), HW).save(source)
+    newer()
+    with monkeypatch.context() as patched:
+        patched.setattr(Origins, "add", killed)
+        assert page(source, "-o", out, "--format", kind) == 130
+    assert (out / f"trang 1.{suffix}").read_bytes() != before
+    if corrected:
+        (out / f"trang 1.{suffix}").write_bytes(b"corrected")
+    newer()
+    assert page(source, "-o", out, "--format", kind) == int(corrected)
+    assert ("was changed since it was written, and stays" in capsys.readouterr().err) == corrected
+    assert ((out / f"trang 1.{suffix}").read_bytes() == b"corrected") == corrected
+    newer()
+    assert page(source, "-o", out, "--format", kind, "--overwrite") == 0
+
+
+def test_what_killed_runs_left_is_removed(page: Page, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    old, young, other = (out / f".{name}.part" for name in ("0123456789abcdef", "f" * 16, "mine"))
+    for path in (old, young, other):
+        path.touch()
+        if path != young:
+            os.utime(path, (0, 0))
+    assert page(folder / "trang 1.png", "-o", out) == 0
+    assert [path.exists() for path in (old, young, other)] == [False, True, True]
+
+
 def test_names_that_stand_twice(page: Page, folder: Path, tmp_path: Path, capsys: Any) -> None:
     (folder / "trang 2.jpg").rename(folder / "trang 1.jpg")
     assert page(folder, "-o", tmp_path / "out") == 0
