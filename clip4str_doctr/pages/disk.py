@@ -44,7 +44,7 @@ def state_of(source: Path) -> State | None:
 
 
 def outdate(output: Path, source: Path, before: State | None) -> None:
-    """Make an output older than its source, if that is not as it was before it was read: the next run reads it again."""
+    """Make an output older than its source if that was changed since before it was read: it is read again next time."""
     now = state_of(source)
     if now == before:
         return

@@ -44,8 +44,7 @@ class Origins:
     relative to the folder, so that both may be moved together; the last line of an output counts.
 
     An output says more, once it is written: {"source": ..., "unread": [numbers of pages that it lacks, from 1 on],
-    "how": options, "sha256": of what was written}; and while it is about to be replaced {..., "pending": SHA-256 of what
-    is put in its place}.
+    "how": options, "sha256": of what was written, "pending": of what is about to take its place}.
     Lines are only added, so runs beside each other lose none. What is no line, torn off by a crash, says nothing.
     """
 

@@ -167,12 +167,14 @@ def test_a_run_that_is_killed_before_it_replaces_an_output_leaves_it_known(
     failing_on(monkeypatch, {MỐT})
     assert page(source, "-o", out) == 1
 
-    def killed(part: Path, path: Path) -> None:
-        if stage == "after":
-            replace(part, path)
+    def before(part: Path, path: Path) -> None:
         raise KeyboardInterrupt
 
-    for widths, stage in (({MỐT}, "before"), ({MƯỜI}, "after"), ({MỐT}, "before"), (set(), "before")):
+    def after(part: Path, path: Path) -> None:
+        replace(part, path)
+        raise KeyboardInterrupt
+
+    for widths, killed in (({MỐT}, before), ({MƯỜI}, after), ({MỐT}, before), (set(), before)):
         failing_on(monkeypatch, widths)
         with monkeypatch.context() as patched:
             patched.setattr(os, "replace", killed)
