@@ -6,21 +6,21 @@ The model's preprocessing does none of this: its reference ignores EXIF orientat
 import re
 import struct
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from clip4str_doctr.file_types import IMAGE_SUFFIXES
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "UnreadableImageError",
-    "count_frames",
     "find_images",
+    "frames_of",
     "natural_key",
     "open_image",
     "orientation_of",
@@ -28,6 +28,9 @@ __all__ = [
 
 # Of these Pillow scales whole grey levels of more than 8 bits to 16, also where it calls the mode "I".
 _WHITE_IS_65535 = frozenset({"PNG", "PPM"})
+
+# TIFF's NewSubfileType, and its bit of a picture that is a smaller one of another, as pyramids have.
+_SUBFILE_TYPE, _REDUCED = 254, 1
 
 # EXIF orientation -> how the stored picture must be turned to stand upright.
 _TURNS = {
@@ -75,13 +78,13 @@ def open_image(path: Path | BinaryIO, frame: int = 0) -> npt.NDArray[np.uint8]:
     """path, or the file opened for reading bytes -> (H, W, 3) uint8 RGB, contiguous.
 
     EXIF orientation is applied, faxes get square pixels (`stretch_of`), transparency is put on white, 16-bit values are
-    scaled to 8 bits, of several frames one is taken, colour profiles are ignored. Grey levels of a TIFF in signed or
+    scaled to 8 bits, one of several frames is taken, colour profiles are ignored. Grey levels of a TIFF in signed or
     32-bit integers or in floats declare no white: it is taken to be the first of 1, 255 and 65535 that none exceeds.
     Pillow's limit for decompression bombs, twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million pixels), is the limit here
     too; everything below is read, from half of it on with Pillow's DecompressionBombWarning.
     Raises UnreadableImageError.
     """
-    with _readable(), _opened(path) as image:
+    with _readable(path), _opened(path) as image:
         if frame:
             image.seek(frame)
         whites = (65535,) if image.mode == "I" and image.format in _WHITE_IS_65535 else (1, 255, 65535)
@@ -118,20 +121,30 @@ def stretch_of(image: Image.Image) -> tuple[float, float]:
     return max(down / across, 1.0), max(across / down, 1.0)
 
 
-def count_frames(path: Path) -> int:
-    """How many pages a TIFF has; 1 for other images, whose further frames are motion or previews.
+def frames_of(path: Path) -> list[int]:
+    """Which frames of a TIFF are pages, and not smaller pictures of one; 0 of other images, whose further frames are
+    motion or previews.
 
     Raises UnreadableImageError.
     """
-    with _readable(), Image.open(path) as image:
-        return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+    with _readable(path), Image.open(path) as image:
+        if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.format != "TIFF":
+            return [0]
+        frames = []
+        for frame in range(image.n_frames):
+            image.seek(frame)
+            if not image.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED:
+                frames.append(frame)
+        return frames or [0]
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def _readable(path: Path | BinaryIO) -> Iterator[None]:
     """Whatever goes wrong while an image is read becomes UnreadableImageError."""
     try:
         yield
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(f"not a readable image: {_unknown(path)}") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"too large, scale it down first: {error}") from error
     except MemoryError as error:
@@ -140,6 +153,17 @@ def _readable() -> Iterator[None]:
         # Pillow's decoders answer damaged files with nearly every exception there is (OSError, SyntaxError,
         # struct.error, IndexError, zlib.error, ...); all mean the same to whoever reads a folder of files.
         raise UnreadableImageError(f"not a readable image: {error or type(error).__name__}") from error
+
+
+def _unknown(path: Path | BinaryIO) -> str:
+    """What a file is that Pillow does not know. Pillow's own message shows a Python object."""
+    head = b""
+    if isinstance(path, Path):
+        with suppress(OSError), path.open("rb") as file:
+            head = file.read(1024)
+    if b"%PDF-" in head:
+        return "it is a PDF; clip4str-doctr page reads these"
+    return "its type is not known, or its first bytes are damaged; convert it to PNG or JPEG"
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from clip4str_doctr.batches import in_batches, reason_of
-from clip4str_doctr.images import UnreadableImageError, open_image
+from clip4str_doctr.images import UnreadableImageError, frames_of, open_image
 from clip4str_doctr.plugin import cuts_at_gaps, preprocessor_of
 from clip4str_doctr.wide_crops import WIDE_FROM, confidence_kind, read_at_gaps
 
@@ -82,4 +82,17 @@ def _opened(paths: Sequence[Path], preprocess: _Preprocess, cut_from: float) -> 
         except UnreadableImageError as error:
             print(f"{path}: {error}", file=sys.stderr, flush=True)
             continue
+        if (frames := _frames_of(path)) > 1:
+            told = f"only the first of its {frames} pictures is read; save each of them as a file, or try page"
+            print(f"{path}: {told}", file=sys.stderr, flush=True)
         yield path, preprocess([crop]), crop if crop.shape[1] > cut_from * crop.shape[0] else None
+
+
+def _frames_of(path: Path) -> int:
+    """How many pictures a TIFF has that can be read; 1 for other files, which are not opened again: pipes cannot be."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return 1
+    try:
+        return len(frames_of(path))
+    except UnreadableImageError:
+        return 1

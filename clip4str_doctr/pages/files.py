@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pypdfium2 as pdfium
 
 from clip4str_doctr.file_types import PAGE_SUFFIXES
-from clip4str_doctr.images import UnreadableImageError, count_frames, find_images, open_image
+from clip4str_doctr.images import UnreadableImageError, find_images, frames_of, open_image
 
 __all__ = ["UnreadablePdfError", "count_pages", "find_files", "is_pdf", "open_pages", "opened_pdf", "page_drawers"]
 
@@ -40,7 +40,7 @@ def is_pdf(path: Path) -> bool:
 def count_pages(path: Path) -> int:
     """Pages of a PDF or a TIFF, 1 for other images. Raises UnreadableImageError, OSError."""
     if not is_pdf(path):
-        return count_frames(path)
+        return len(frames_of(path))
     with opened_pdf(path) as pdf:
         return len(pdf)
 
@@ -60,7 +60,7 @@ def page_drawers(path: Path, *, dpi: float = 200) -> Iterator[Callable[[], npt.N
     Raises UnreadableImageError, OSError for the file, and so do the functions for their pages.
     """
     if not is_pdf(path):
-        yield from (partial(open_image, path, frame) for frame in range(count_frames(path)))
+        yield from (partial(open_image, path, frame) for frame in frames_of(path))
         return
     with opened_pdf(path) as pdf:
         # Or what is filled into its fields is not drawn. Before the first page is loaded.

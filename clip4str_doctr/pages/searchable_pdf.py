@@ -24,7 +24,7 @@ from PIL import Image
 
 from clip4str_doctr.atomic import written
 from clip4str_doctr.boxes import corners_of
-from clip4str_doctr.images import open_image, orientation_of, stretch_of
+from clip4str_doctr.images import frames_of, open_image, orientation_of, stretch_of
 from clip4str_doctr.pages.files import POINTS_PER_INCH, is_pdf, opened_pdf
 from clip4str_doctr.pages.reading import turn_of, words_of
 
@@ -65,7 +65,7 @@ def searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> No
     untouched, other pixels without loss. Pages of (0, 0) pixels could not be drawn (`reading.unread_page`): of a PDF
     they stay as they are, of a TIFF they become blank.
     The destination is written whole or not at all, and may be the source itself.
-    Raises MissingFontToolsError, UnreadableImageError, OSError.
+    Raises MissingFontToolsError, UnreadableImageError, OSError, ValueError for more pages than an image has.
     """
     symbols = {symbol for page in pages for word in words_of(page) for symbol in word.value}
     font_file = glyphless_font(symbols | {" "})
@@ -89,23 +89,26 @@ def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Pa
             read = sum(len(words_of(page)) for page in pages)
             logger.warning("%s: of %d words %d have text of the file's own, which stays as it is", source, read, kept)
         return
-    if len(pages) <= _PAGES_AT_ONCE:
-        _save_pictures(source, range(len(pages)), pages, font_file, destination)
+    frames = frames_of(source)
+    if len(frames) < len(pages):
+        raise ValueError(f"there must be a picture in {source} for each of {len(pages)} pages, got {len(frames)}")
+    numbered = list(zip(frames, pages, strict=False))
+    if len(numbered) <= _PAGES_AT_ONCE:
+        _save_pictures(source, numbered, font_file, destination)
         return
     with tempfile.TemporaryDirectory() as folder, closing(pdfium.PdfDocument.new()) as whole:
-        for start in range(0, len(pages), _PAGES_AT_ONCE):
-            frames = range(start, min(start + _PAGES_AT_ONCE, len(pages)))
+        for start in range(0, len(numbered), _PAGES_AT_ONCE):
             part = Path(folder) / f"{start}.pdf"
-            _save_pictures(source, frames, pages, font_file, part)
+            _save_pictures(source, numbered[start : start + _PAGES_AT_ONCE], font_file, part)
             with closing(pdfium.PdfDocument(part)) as some:
                 whole.import_pages(some)
         _save_as(whole, destination)
 
 
-def _save_pictures(source: Path, frames: range, pages: Sequence[Page], font_file: bytes, destination: Path) -> None:
+def _save_pictures(source: Path, pages: Sequence[tuple[int, Page]], font_file: bytes, destination: Path) -> None:
+    """pages: with the frame of the source that each was read from."""
     with closing(pdfium.PdfDocument.new()) as pdf, _loaded_font(pdf, font_file) as font:
-        for number, frame in enumerate(frames):
-            page = pages[frame]
+        for number, (frame, page) in enumerate(pages):
             if page.dimensions == (0, 0):
                 pdf.new_page(*_A4).close()
                 continue

@@ -111,6 +111,18 @@ def test_corrupt_pictures_are_reported_and_the_others_read(read: Any, folder: Pa
     ]
 
 
+def test_further_pictures_of_a_file_are_told(read: Any, folder: Path, expected: Any, capsys: Any) -> None:
+    with Image.open(folder / "1.png") as first, Image.open(folder / "2.png") as second:
+        first.save(folder / "từ.tif", save_all=True, append_images=[second])
+        first.save(folder / "one.tif")
+    assert read(folder / "từ.tif", folder / "one.tif") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"{name}: {expected['1.png'][0]}" for name in ("từ.tif", "one.tif")]
+    assert err == (
+        f"{folder / 'từ.tif'}: only the first of its 2 pictures is read; save each of them as a file, or try page\n"
+    )
+
+
 def test_nothing_but_corrupt_pictures(read: Any, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "a.png").write_bytes(b"no image")
     assert read(tmp_path, "--json") == 1

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from clip4str_doctr.file_types import IMAGE_SUFFIXES, PAGE_SUFFIXES, listed, overlooked
-from clip4str_doctr.images import UnreadableImageError, find_images, natural_key, open_image
+from clip4str_doctr.images import UnreadableImageError, find_images, frames_of, natural_key, open_image
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 
@@ -159,6 +159,32 @@ def test_first_of_several_frames(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     path = saved(tmp_path / "a.tiff", frames[0], save_all=True, append_images=frames[1:])
     assert open_image(path)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_smaller_pictures_of_a_page_are_no_pages(tmp_path: Path) -> None:
+    """As pyramids and slides have them behind, and cameras before the page."""
+    path = tmp_path / "a.tiff"
+    for types, expected in (((0, 1, 2, 1), [0, 2]), ((1, 0), [1]), ((1, 1), [0]), ((0,), [0])):
+        with TiffImagePlugin.AppendingTiffWriter(str(path), new=True) as file:
+            for kind in types:
+                tags = TiffImagePlugin.ImageFileDirectory_v2()
+                tags[254] = kind
+                Image.new("L", (8, 8) if kind % 2 else (16, 16), 200).save(file, format="TIFF", tiffinfo=tags)
+                file.newFrame()
+        assert frames_of(path) == expected
+    assert frames_of(saved(tmp_path / "a.gif", Image.new("L", (4, 4)), save_all=True)) == [0]
+
+
+def test_what_a_file_is_that_is_no_image(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "scan.png", format="PDF")
+    (tmp_path / "a.txt").write_text("no image")
+    with pytest.raises(UnreadableImageError, match="^not a readable image: it is a PDF; clip4str-doctr page reads"):
+        open_image(tmp_path / "scan.png")
+    for opened in (open_image, frames_of):
+        with pytest.raises(UnreadableImageError, match="its type is not known, .* convert it to PNG or JPEG$"):
+            opened(tmp_path / "a.txt")
+    with pytest.raises(UnreadableImageError, match="its type is not known"):
+        open_image(io.BytesIO(b"no image"))
 
 
 def test_one_pixel(tmp_path: Path) -> None:
