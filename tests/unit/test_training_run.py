@@ -1,5 +1,6 @@
 """Whole training runs of a micro model on words drawn as random blocks: data, learning, resuming, signals, logs."""
 
+import errno
 import json
 import os
 import shutil
@@ -36,6 +37,23 @@ from clip4str_doctr.training.synth.families import FONTS_VARIABLE
 from clip4str_doctr.training.validate import read_words, score, watched_certainty, watched_temperature
 from clip4str_doctr.weight_card import CARD_FILE, WeightsError, read_card
 from clip4str_doctr.weights import load_model, save_model
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of the micro recipe that is at its end. For looking only: `finished` is a copy."""
+    folder = tmp_path_factory.mktemp("trained")
+    threads = torch.get_num_threads()
+    assert loop.train(micro_recipe(), folder, Blocks)
+    torch.set_num_threads(threads)
+    return folder
+
+
+@pytest.fixture
+def finished(trained: Path, tmp_path: Path, one_thread: None) -> Path:
+    """With the times of its files, by which a run tells whether its weights are those of its checkpoint."""
+    return Path(shutil.copytree(trained, tmp_path / "finished"))
+
 
 # Data
 
@@ -200,6 +218,61 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path: Path, one_thread: No
     assert not list(tmp_path.glob(".*.part"))
 
 
+class FullDisk:
+    """A file on a disk that takes so many bytes more."""
+
+    def __init__(self, file: Any, room: int) -> None:
+        self.file, self.room = file, room
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def write(self, content: bytes) -> int:
+        taken: int = self.file.write(memoryview(content)[: self.room])
+        self.room -= taken
+        if taken < len(content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return taken
+
+
+def test_a_checkpoint_that_the_disk_does_not_take_leaves_the_one_before(
+    trained: Path, tmp_path: Path, monkeypatch: Any, one_thread: None
+) -> None:
+    halfway = loop.TrainingRun(micro_recipe())
+    for batch in islice(batches_from(0, micro_pools(0, halfway.recipe.data.mixed_fraction)), 5):
+        halfway.advance(batch)
+    loop.save_checkpoint(halfway, tmp_path / loop.CHECKPOINT)
+    before = (tmp_path / loop.CHECKPOINT).read_bytes()
+    save = torch.save
+    disks: list[FullDisk] = []
+
+    def save_on_full_disk(state: Any, file: Any) -> None:
+        disks.append(FullDisk(file, len(before) // 2))
+        save(state, disks[-1])
+
+    with monkeypatch.context() as during:
+        during.setattr(torch, "save", save_on_full_disk)
+        with pytest.raises(OSError, match=r"checkpoint\.pt cannot be written \(.+\); the one before is as it was$"):
+            loop.train(micro_recipe(), tmp_path, Blocks)
+    assert [disk.room for disk in disks] == [0], "it was being written"
+    assert (tmp_path / loop.CHECKPOINT).read_bytes() == before
+    assert not list(tmp_path.glob(".*.part")) and not (tmp_path / loop.WEIGHTS).exists()
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    assert [step for step, kind in told(tmp_path) if kind == "train"] == list(range(6, 13))
+    assert_same_weights(tmp_path, trained)
+
+
+def assert_same_weights(folder: Path, other: Path) -> None:
+    """To the bit: of the run and of its average, after as many steps."""
+    ours, theirs = (torch.load(one / loop.CHECKPOINT, weights_only=True) for one in (folder, other))
+    assert ours["step"] == theirs["step"]
+    for part in ("model", "ctc_head"):
+        assert ours[part].keys() == theirs[part].keys()
+        assert all(torch.equal(tensor, theirs[part][name]) for name, tensor in ours[part].items())
+    one, two = (load_model(path / loop.WEIGHTS).state_dict() for path in (folder, other))
+    assert one.keys() == two.keys() and all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+
+
 def test_checkpoint_of_another_recipe_is_refused() -> None:
     recipe = micro_recipe()
     state = loop.TrainingRun(recipe).state_dict()
@@ -208,26 +281,24 @@ def test_checkpoint_of_another_recipe_is_refused() -> None:
         loop.TrainingRun(other).load_state_dict(state)
 
 
-def test_train_runs_to_its_end_logs_and_exports(tmp_path: Path, one_thread: None) -> None:
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
-    lines = [json.loads(line) for line in (tmp_path / loop.LOG).read_text().splitlines()]
+def test_train_runs_to_its_end_logs_and_exports(trained: Path) -> None:
+    lines = [json.loads(line) for line in (trained / loop.LOG).read_text().splitlines()]
     steps = [line for line in lines if line["kind"] == "train"]
     assert [line["samples"] for line in steps] == list(range(4, 49, 4))
     assert {"loss", "visual", "cross", "ctc", "characters", "lr", "images_per_second"} <= steps[0].keys()
     scores = [line for line in lines if line["kind"] == "validation"]
     assert [line["samples"] for line in scores] == [24, 48]
     assert set(scores[0]["clean"]) == set(scores[0]["photo"]) == {"cased", "uncased", "tone", "cer", "ned", "visual"}
-    card = read_card(tmp_path / loop.WEIGHTS)
+    card = read_card(trained / loop.WEIGHTS)
     assert card.dtype == "float16" and card.data is not None and card.data.startswith("48 ")
     assert card.metrics["watched"]["clean"] == scores[-1]["clean"]
-    assert load_model(tmp_path / loop.WEIGHTS).config.symbols == SYMBOLS
+    assert load_model(trained / loop.WEIGHTS).config.symbols == SYMBOLS
 
 
-def test_a_finished_run_is_left_alone(tmp_path: Path, one_thread: None) -> None:
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+def test_a_finished_run_is_left_alone(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert loop.train(micro_recipe(), finished, Blocks)
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
 def test_a_folder_is_one_runs_at_a_time(tmp_path: Path, one_thread: None) -> None:
@@ -246,13 +317,12 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path: Path, one_thread: None) -> Non
     assert loop.train(micro_recipe(), tmp_path, Blocks)
 
 
-def test_weights_of_an_earlier_end_are_written_again(tmp_path: Path, one_thread: None) -> None:
+def test_weights_of_an_earlier_end_are_written_again(finished: Path) -> None:
     """As after a run that was given more time and was killed before it wrote them."""
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
-    weights = tmp_path / loop.WEIGHTS / "model.safetensors"
-    long_ago = (tmp_path / loop.CHECKPOINT).stat().st_mtime_ns - 10**9
+    weights = finished / loop.WEIGHTS / "model.safetensors"
+    long_ago = (finished / loop.CHECKPOINT).stat().st_mtime_ns - 10**9
     os.utime(weights, ns=(long_ago, long_ago))
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    assert loop.train(micro_recipe(), finished, Blocks)
     assert weights.stat().st_mtime_ns > long_ago
 
 
@@ -315,31 +385,29 @@ def test_other_fonts_are_told(tmp_path: Path, one_thread: None, monkeypatch: Any
         loop.TrainingRun(street).check_fonts()
 
 
-def test_a_killed_run_tells_no_step_twice(tmp_path: Path, one_thread: None) -> None:
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
-    whole = (tmp_path / loop.LOG).read_text()
+def test_a_killed_run_tells_no_step_twice(finished: Path) -> None:
+    whole = (finished / loop.LOG).read_text()
     halfway = loop.TrainingRun(micro_recipe())
     for batch in islice(batches_from(0, micro_pools(0)), 5):
         halfway.advance(batch)
-    loop.save_checkpoint(halfway, tmp_path / loop.CHECKPOINT)
+    loop.save_checkpoint(halfway, finished / loop.CHECKPOINT)
     # The last line was being written.
-    (tmp_path / loop.LOG).write_text(whole + '{"step": 5, "sam')
+    (finished / loop.LOG).write_text(whole + '{"step": 5, "sam')
     # The next time it is killed after its last checkpoint, before there are weights.
     for _ in range(2):
-        shutil.rmtree(tmp_path / loop.WEIGHTS)
-        assert loop.train(micro_recipe(), tmp_path, Blocks)
-        assert told(tmp_path) == [(line["step"], line["kind"]) for line in map(json.loads, whole.splitlines())]
+        shutil.rmtree(finished / loop.WEIGHTS)
+        assert loop.train(micro_recipe(), finished, Blocks)
+        assert told(finished) == [(line["step"], line["kind"]) for line in map(json.loads, whole.splitlines())]
 
 
-def test_the_scores_of_a_validation_that_was_logged_are_not_lost(tmp_path: Path, one_thread: None) -> None:
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
-    whole = read_card(tmp_path / loop.WEIGHTS).metrics
+def test_the_scores_of_a_validation_that_was_logged_are_not_lost(finished: Path) -> None:
+    whole = read_card(finished / loop.WEIGHTS).metrics
     # As if it had been killed after the last validation, its last checkpoint being of just before.
-    state = torch.load(tmp_path / loop.CHECKPOINT, weights_only=True)
-    torch.save({**state, "scores": {}}, tmp_path / loop.CHECKPOINT)
-    shutil.rmtree(tmp_path / loop.WEIGHTS)
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
-    assert read_card(tmp_path / loop.WEIGHTS).metrics == whole and "clean" in whole["watched"]
+    state = torch.load(finished / loop.CHECKPOINT, weights_only=True)
+    torch.save({**state, "scores": {}}, finished / loop.CHECKPOINT)
+    shutil.rmtree(finished / loop.WEIGHTS)
+    assert loop.train(micro_recipe(), finished, Blocks)
+    assert read_card(finished / loop.WEIGHTS).metrics == whole and "clean" in whole["watched"]
 
 
 def told(folder: Path) -> list[tuple[int, str]]:
@@ -367,12 +435,24 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_its_log_anew(
     assert told(tmp_path / "run") == whole
 
 
-def test_weights_that_were_half_replaced_are_written_again(tmp_path: Path, one_thread: None) -> None:
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
-    assert is_exported(tmp_path, "clip4str")
-    # The card is moved last, and out of the way before.
-    (tmp_path / loop.WEIGHTS / CARD_FILE).unlink()
-    assert not is_exported(tmp_path, "clip4str")
+def test_weights_without_their_card_are_not_taken_for_whole(finished: Path) -> None:
+    assert is_exported(finished, "clip4str")
+    # It is moved last.
+    (finished / loop.WEIGHTS / CARD_FILE).unlink()
+    assert not is_exported(finished, "clip4str")
+
+
+def test_weights_that_were_half_replaced_are_written_again(finished: Path, trained: Path) -> None:
+    """As after a run that was given more time and was killed when the new tensors lay under the old card."""
+    card = finished / loop.WEIGHTS / CARD_FILE
+    card.write_text(card.read_text().replace(read_card(card.parent).sha256["model.safetensors"], "0" * 64))
+    long_ago = (finished / loop.CHECKPOINT).stat().st_mtime_ns - 10**9
+    os.utime(card, ns=(long_ago, long_ago))
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
+        load_model(card.parent)
+    assert loop.train(micro_recipe(), finished, Blocks)
+    assert is_exported(finished, "clip4str")
+    assert_same_weights(finished, trained)
 
 
 def test_a_checkpoint_whose_numbers_were_damaged_is_refused(tmp_path: Path, one_thread: None) -> None:
@@ -539,19 +619,18 @@ def test_a_card_says_of_which_weights_its_scores_are(tmp_path: Path, one_thread:
     assert export(tmp_path / loop.CHECKPOINT, tmp_path / "weights").metrics["watched"] == {"own": {"cased": 0.5}}
 
 
-def test_a_checkpoint_is_read_when_nobody_else_writes_it(tmp_path: Path, monkeypatch: Any, one_thread: None) -> None:
-    assert loop.train(micro_recipe(), tmp_path, Blocks)
-    with only_run(tmp_path):
+def test_a_checkpoint_is_read_when_nobody_else_writes_it(finished: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    with only_run(finished):
         monkeypatch.setattr(loop, "read_run_state", lambda *_: pytest.fail("read while another run may save"))
         with pytest.raises(RecipeError, match="another run writes to"):
-            loop.train(micro_recipe(), tmp_path, Blocks)
+            loop.train(micro_recipe(), finished, Blocks)
     # One that began while words were looked at.
     monkeypatch.undo()
     other, words = tmp_path / "other", loop.own_words
 
     def meanwhile(*arguments: Any) -> Any:
         other.mkdir()
-        shutil.copy(tmp_path / loop.CHECKPOINT, other)
+        shutil.copy(finished / loop.CHECKPOINT, other)
         return words(*arguments)
 
     monkeypatch.setattr(loop, "own_words", meanwhile)
@@ -580,26 +659,28 @@ def test_gradients_that_are_not_finite_are_skipped_but_not_for_ever(monkeypatch:
             run.advance(batch)
 
 
-def test_signal_saves_a_checkpoint_and_the_run_goes_on(tmp_path: Path, monkeypatch: Any, one_thread: None) -> None:
-    monkeypatch.setattr("clip4str_doctr.training.export.export", lambda checkpoint, folder: None)
-    recipe = micro_recipe(validate_every=10_000)
-    recipe = replace(recipe, schedule=replace(recipe.schedule, total_samples=40_000))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_saves_a_checkpoint_and_the_run_goes_on(
+    number: signal.Signals, trained: Path, tmp_path: Path, monkeypatch: Any, one_thread: None
+) -> None:
     advance = loop.TrainingRun.advance
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
 
     def advance_and_stop(run: loop.TrainingRun, batch: Any) -> Any:
         if run.step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return advance(run, batch)
 
     with monkeypatch.context() as during:
         during.setattr(loop.TrainingRun, "advance", advance_and_stop)
-        assert not loop.train(recipe, tmp_path, Blocks)
-    reached = torch.load(tmp_path / loop.CHECKPOINT, weights_only=True)["step"]
-    assert reached == 3
-    assert not list(tmp_path.glob(".*.part"))
-    run = loop.TrainingRun(recipe)
-    run.load_state_dict(torch.load(tmp_path / loop.CHECKPOINT, weights_only=True))
-    assert run.step == reached and run.active_seconds > 0
+        assert not loop.train(micro_recipe(), tmp_path, Blocks)
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    reached = torch.load(tmp_path / loop.CHECKPOINT, weights_only=True)
+    assert reached["step"] == 3 and reached["active_seconds"] > 0
+    assert not list(tmp_path.glob(".*.part")) and not (tmp_path / loop.WEIGHTS).exists()
+    assert loop.train(micro_recipe(), tmp_path, Blocks)
+    assert told(tmp_path) == told(trained)
+    assert_same_weights(tmp_path, trained)
 
 
 def test_model_overrides_are_strict() -> None:
