@@ -13,7 +13,7 @@ import pytest
 import torch
 from doctr.models import ocr_predictor, recognition_predictor
 from doctr.models.predictor import OCRPredictor
-from doctr_pages import eager_detector, three_words
+from doctr_pages import eager_detector, values
 from golden_weights import CHECKPOINT, M_CLIP
 from PIL import Image
 
@@ -152,14 +152,20 @@ def test_pages_take_the_switch_from_their_recogniser(model: CLIP4STR, phrases: l
     """`ocr_predictor` has no such argument: unknown ones go to its builder, which refuses them."""
     with pytest.raises(TypeError, match="split_wide_crops"):
         ocr_predictor(eager_detector(), model, pretrained=False, split_wide_crops="gaps")
-    predictor = OCRPredictor(any_detector(three_words), recognition_predictor(model))
-    predictor.reco_predictor.cut_at_gaps = False
-    (whole,) = predictor.reco_predictor([phrases[0].crop])
-    assert whole == recognition_predictor(model, split_wide_crops=False)([phrases[0].crop])[0]
-    predictor.reco_predictor.cut_at_gaps = True
-    (sample,) = phrases[:1]
-    (expected,) = recognition_predictor(model, split_wide_crops="gaps")([sample.crop])
-    assert predictor.reco_predictor([sample.crop])[0][0] == expected[0]
+    crop = phrases[0].crop
+    height, width = crop.shape[:2]
+    page = np.full((height + 40, width + 60, 3), 255, np.uint8)
+    page[20:-20, 30:-30] = crop
+    # docTR crops up to and including the last pixel.
+    box = np.array([[30, 20, 30 + width - 1, 20 + height - 1]])
+    predictor = OCRPredictor(any_detector(lambda _: box), recognition_predictor(model))
+    answers = {}
+    for switch in (False, "gaps"):
+        predictor.reco_predictor.cut_at_gaps = switch == "gaps"
+        ((alone, _),) = recognition_predictor(model, split_wide_crops=switch)([crop])
+        answers[switch] = values(predictor([page]).pages[0])
+        assert answers[switch] == [alone]
+    assert answers[False] != answers["gaps"]
 
 
 def test_bad_crops_are_named_as_without_cutting(model: CLIP4STR) -> None:
