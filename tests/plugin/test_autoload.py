@@ -18,7 +18,9 @@ assert "clip4str_doctr.weights" not in sys.modules, "docTR's import should stay 
 import numpy as np
 crops = [np.full((40, 200, 3), 200, np.uint8), np.zeros((1, 1, 3), np.uint8)]
 for pretrained in (True, False):
-    preds = recognition_predictor("clip4str_vn_tiny", pretrained=pretrained)(crops)
+    predictor = recognition_predictor("clip4str_vn_tiny", pretrained=pretrained)
+    assert type(predictor.pre_processor).__name__ == "CropPreProcessor", "docTR's own letterboxes"
+    preds = predictor(crops)
     assert len(preds) == 2 and all(isinstance(text, str) and 0 <= conf <= 1 for text, conf in preds), preds
 left = [finder for finder in sys.meta_path if type(finder).__module__.startswith("clip4str_doctr")]
 assert not left, left
