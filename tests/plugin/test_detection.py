@@ -289,7 +289,7 @@ def test_doctr_without_network_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doctrs_own_detector_is_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
     import doctr.models
 
-    made = torch.nn.Identity()
+    made = torch.nn.Linear(1, 1)
     asked: dict[str, Any] = {}
 
     def own(arch: str, **kwargs: Any) -> torch.nn.Module:
@@ -297,5 +297,6 @@ def test_doctrs_own_detector_is_passed_through(monkeypatch: pytest.MonkeyPatch) 
         return made
 
     monkeypatch.setattr(doctr.models, "detection_predictor", own)
-    assert detector("doctr:fast_tiny", assume_straight_pages=False, device="cpu") is made
+    assert detector("doctr:fast_tiny", assume_straight_pages=False, device="meta") is made
+    assert made.weight.device.type == "meta"
     assert asked == {"arch": "fast_tiny", "pretrained": True, "assume_straight_pages": False}
