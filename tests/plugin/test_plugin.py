@@ -1,6 +1,7 @@
 """Registration, and docTR's own calls with our models in them."""
 
 import copy
+import os
 import pickle
 import sys
 from collections.abc import Iterator
@@ -296,12 +297,55 @@ def is_squashed(arch: Any, **options: Any) -> bool:
     return isinstance(recognition_predictor(arch, **options).pre_processor, plugin.CropPreProcessor)
 
 
-def test_another_package_can_add_its_own(their_factories: None, crops: Any) -> None:
+def test_another_package_can_add_its_own(their_factories: None, crops: Any, caplog: pytest.LogCaptureFixture) -> None:
     stock = doctr.models.parseq
     assert zoo.recognition.parseq is doctr.models.parseq is stock and zoo.ARCHS.count("parseq") == 1
     assert stock.__module__.startswith("doctr.")
+    plugin.register()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == ["docTR has a 'parseq' of its own, so their_package:theirs is not registered"]
     predictor = recognition_predictor("theirs", pretrained=True)
     assert isinstance(predictor.model, Theirs) and predictor.pre_processor(crops)[0].shape == (5, 3, 16, 64)
+
+
+THEIRS = """
+import torch
+
+class Theirs(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "input_shape": (3, 16, 64), "vocab": "ab"}
+        self.scale = torch.nn.Parameter(torch.ones(1))
+        self.postprocessor = None
+
+    def forward(self, x, return_preds=False):
+        assert x.shape[1:] == (3, 16, 64)
+        return {"preds": [("a", 1.0)] * len(x)}
+
+def theirs(pretrained=False):
+    return Theirs()
+"""
+
+THEIR_USER = """
+import numpy as np
+from doctr.models import recognition_predictor
+
+predictor = recognition_predictor("theirs", pretrained=False)
+crops = [np.zeros((20, 50, 3), np.uint8), np.zeros((40, 40, 3), np.uint8)]
+print(type(predictor.model).__module__, type(predictor.pre_processor).__name__, predictor(crops))
+"""
+
+
+def test_another_package_is_found_by_its_metadata(run_python: Any, tmp_path: Path) -> None:
+    """As pip installs it; who uses it names neither it nor us."""
+    metadata = tmp_path / "site" / "theirs-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata.parent / "theirs.py").write_text(THEIRS)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[clip4str_doctr.recognition]\ntheirs = theirs:theirs\n")
+    paths = [str(metadata.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    done = run_python("-W", "error::RuntimeWarning", "-c", THEIR_USER, PYTHONPATH=os.pathsep.join(paths))
+    assert done.stdout == "theirs CropPreProcessor [('a', 1.0), ('a', 1.0)]\n", done.stderr
 
 
 def test_models_of_other_packages_are_known_as_their_names_are(their_factories: None, crops: Any) -> None:
