@@ -24,6 +24,7 @@ from doctr.datasets import VOCABS
 from doctr.models import kie_predictor, ocr_predictor, recognition, recognition_predictor
 from doctr.models.kie_predictor import KIEPredictor
 from doctr.models.predictor import OCRPredictor
+from doctr.models.preprocessor import PreProcessor
 from doctr.utils.geometry import extract_crops
 from doctr_pages import eager_detector, no_words, three_words, values
 from golden_weights import CHECKPOINT, GOLDEN, M_CLIP, same_weights
@@ -35,9 +36,12 @@ from clip4str_doctr.config import PRESETS
 from clip4str_doctr.detection import any_detector
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.modeling.linear import onednn_linear
+from clip4str_doctr.plugin import CropPreProcessor
 from clip4str_doctr.preprocess import Preprocess
 
 Crops = list[npt.NDArray[np.uint8]]
+
+WORD = Path(__file__).parents[2] / "examples" / "pho.png"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,16 +120,21 @@ def test_pages(make: Any, by_name: bool, straight: bool, arch: str, model: CLIP4
         pretrained=by_name,
         assume_straight_pages=straight,
         detect_language=True,
-        reco_bs=3,
+        reco_bs=2,
         **upright,
     )
-    assert predictor.reco_predictor.pre_processor.batch_size == 3
+    assert predictor.reco_predictor.pre_processor.batch_size == 2
     (found,) = predictor([page]).pages
     assert values(found) and set("".join(values(found))) <= set(model.vocab)
     assert set(found.language) == {"value", "confidence"}
-    # Half of a batch's crops alone read the same: nothing depends on reco_bs.
-    predictor.reco_predictor.pre_processor.batch_size = 1
-    assert values(predictor([page]).pages[0]) == values(found)
+    # Untrained, docTR's detector sees one word in all of the page. Those that there are, alone and together, read the
+    # same: nothing depends on reco_bs.
+    predictor.det_predictor = any_detector(three_words, assume_straight_pages=straight)
+    read = values(predictor([page]).pages[0])
+    assert len(set(read)) == 3
+    for size in (1, 3):
+        predictor.reco_predictor.pre_processor.batch_size = size
+        assert values(predictor([page]).pages[0]) == read
 
 
 @pytest.mark.parametrize(
@@ -141,12 +150,31 @@ def test_pages(make: Any, by_name: bool, straight: bool, arch: str, model: CLIP4
 def test_options_of_pages(options: dict[str, Any], model: CLIP4STR, page: Any) -> None:
     detector = eager_detector(options.get("assume_straight_pages", True))
     upright = {"disable_crop_orientation": True, "disable_page_orientation": True}
-    document = ocr_predictor(detector, model, pretrained=False, **options, **upright)([page, page])
+    predictor = ocr_predictor(detector, model, pretrained=False, **options, **upright)
+    # How the page is brought to the detector's size says nothing of crops.
+    assert isinstance(predictor.reco_predictor.pre_processor, CropPreProcessor)
+    resize = predictor.det_predictor.pre_processor.resize
+    for name in ("preserve_aspect_ratio", "symmetric_pad"):
+        assert getattr(resize, name) == options.get(name, True)
+    document = predictor([page, page])
     first, second = document.pages
     assert values(first) and values(first) == values(second)
     assert document.render() and document.export()["pages"] and document.export_as_xml()
+    for exported in document.export()["pages"]:
+        assert (exported["orientation"]["value"] is not None) == options.get("detect_orientation", False)
     if options.get("export_as_straight_boxes"):
         assert all(len(word["geometry"]) == 2 for word in words_of(document))
+
+
+def test_pages_letterbox_crops_where_the_models_cfg_says_so(model: CLIP4STR, page: Any) -> None:
+    boxed = copy.deepcopy(model)
+    boxed.cfg = {"preserve_aspect_ratio": True}
+    predictor = ocr_predictor(eager_detector(), boxed, pretrained=False, preserve_aspect_ratio=False)
+    letterbox = predictor.reco_predictor.pre_processor
+    assert isinstance(letterbox, PreProcessor) and letterbox.resize.preserve_aspect_ratio
+    read = OCRPredictor(any_detector(three_words), predictor.reco_predictor)([page])
+    squashed = OCRPredictor(any_detector(three_words), recognition_predictor(model))([page])
+    assert values(read.pages[0]) != values(squashed.pages[0])
 
 
 def words_of(document: Any) -> Iterator[dict[str, Any]]:
@@ -218,11 +246,14 @@ def test_it_says_what_it_is(arch: str, model: CLIP4STR) -> None:
 
 
 SPAWN = """
-import multiprocessing, numpy as np, torch
+import multiprocessing, os, numpy as np, torch
+from PIL import Image
 from doctr.models import recognition_predictor
 from torch.utils.data import DataLoader, Dataset
 
-CROPS = [np.full((30, 90, 3), 40 * number, np.uint8) for number in range(4)]
+WORD = np.asarray(Image.open(os.environ["WORD"]).convert("RGB"))
+NOISE = np.random.default_rng(0).integers(0, 256, (30, 90, 3), np.uint8)
+CROPS = [WORD, WORD[:, : WORD.shape[1] // 2], NOISE, NOISE[:, :40]]
 
 class Words(Dataset):
     def __init__(self, predictors):
@@ -241,6 +272,7 @@ def read(predictor):
 def main():
     predictors = [recognition_predictor(arch, pretrained=True) for arch in ("clip4str_vn", "clip4str_vn_tiny")]
     here = [[text for text, _ in one(CROPS)] for one in predictors]
+    assert all(len(set(texts)) > 2 for texts in here), "what says the same to everything would prove nothing"
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = [[text for text, _ in preds] for preds in pool.map(read, predictors)]
     assert there == here, (here, there)
@@ -258,7 +290,7 @@ if __name__ == "__main__":
 
 def test_spawned_workers(home: Path, run_python: Any, tmp_path: Path) -> None:
     (tmp_path / "spawn.py").write_text(SPAWN)
-    done = run_python("-W", "error::RuntimeWarning", "spawn.py", CLIP4STR_DOCTR_HOME=str(home))
+    done = run_python("-W", "error::RuntimeWarning", "spawn.py", CLIP4STR_DOCTR_HOME=str(home), WORD=str(WORD))
     assert done.stdout == "fine\n", done.stderr
 
 
@@ -412,22 +444,23 @@ def test_exportable_by_name(arch: str) -> None:
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-@pytest.mark.parametrize("pages", [True, False])
-def test_digits_only(by_name: bool, pages: bool, arch: str, model: CLIP4STR, crops: Crops, page: Any) -> None:
+@pytest.mark.parametrize("door", ["pages", "crops", "model"])
+def test_digits_only(by_name: bool, door: str, arch: str, model: CLIP4STR, crops: Crops, page: Any) -> None:
     add_whitelist = getattr(import_module("doctr.models.utils"), "add_whitelist", None)
     if add_whitelist is None:
         pytest.skip("add_whitelist came with docTR 1.1")
     given = arch if by_name else copy.deepcopy(model)
-    if pages:
+    if door == "pages":
         predictor = ocr_predictor(eager_detector(), given, pretrained=by_name)
         inner = predictor.reco_predictor
     else:
-        predictor = inner = recognition_predictor(given, pretrained=by_name)
+        inner = recognition_predictor(given, pretrained=by_name)
+        predictor = inner if door == "crops" else inner.model
     free = inner(crops)
     with add_whitelist(predictor, "0123456789"):
         read = [text for text, _ in inner(crops)]
         assert any(read) and set("".join(read)) <= set("0123456789")
-        if pages:
+        if door == "pages":
             assert set("".join(values(predictor([page]).pages[0]))) <= set("0123456789")
         with torch.inference_mode():
             reading = inner.model.read(pixels_of(model, crops))
