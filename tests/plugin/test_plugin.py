@@ -205,11 +205,6 @@ def test_a_compiled_model_keeps_its_mixed_precision(model: Any) -> None:
     assert dtypes() == {torch.float32}
 
 
-def test_half_precision_as_doctr_cli_does_on_gpus(model: Any, crops: Any) -> None:
-    predictor = recognition_predictor(copy.deepcopy(model)).bfloat16()
-    assert len(predictor(crops)) == len(crops)
-
-
 def two_words(_: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return BOXES[:, :4]
 

@@ -278,11 +278,3 @@ def test_presets_build_on_meta(arch: str) -> None:
     # Published: 655.5 M with a pooler that is never used; ours must fit 15 MB in float16.
     low, high = {"clip4str_vn": (650e6, 660e6), "clip4str_vn_tiny": (4e6, 7e6)}[arch]
     assert low < parameters < high
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_gives_float32_answers(dtype: torch.dtype) -> None:
-    model = micro_model().to(dtype)
-    out = model(random_pixels(2).to(dtype), return_model_output=True)
-    assert out["out_map"].dtype == torch.float32
-    assert len(out["preds"]) == 2
