@@ -13,6 +13,7 @@ import pytest
 import torch
 from doctr.models import ocr_predictor, recognition_predictor
 from doctr.models.predictor import OCRPredictor
+from doctr.utils.geometry import extract_crops
 from doctr_pages import eager_detector, values
 from golden_weights import CHECKPOINT, M_CLIP
 from PIL import Image
@@ -152,12 +153,12 @@ def test_pages_take_the_switch_from_their_recogniser(model: CLIP4STR, phrases: l
     """`ocr_predictor` has no such argument: unknown ones go to its builder, which refuses them."""
     with pytest.raises(TypeError, match="split_wide_crops"):
         ocr_predictor(eager_detector(), model, pretrained=False, split_wide_crops="gaps")
-    crop = phrases[0].crop
-    height, width = crop.shape[:2]
+    height, width = phrases[0].crop.shape[:2]
     page = np.full((height + 40, width + 60, 3), 255, np.uint8)
-    page[20:-20, 30:-30] = crop
-    # docTR crops up to and including the last pixel.
-    box = np.array([[30, 20, 30 + width - 1, 20 + height - 1]])
+    page[20:-20, 30:-30] = phrases[0].crop
+    box = np.array([[30 / (width + 60), 20 / (height + 40), 1 - 30 / (width + 60), 1 - 20 / (height + 40)]], np.float32)
+    # Releases of docTR crop a pixel more or less.
+    (crop,) = extract_crops(page, box)
     predictor = OCRPredictor(any_detector(lambda _: box), recognition_predictor(model))
     answers = {}
     for switch in (False, "gaps"):
