@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -35,13 +36,11 @@ def main() -> None:
     found = []
     for path in arguments.pages:
         try:
-            for draw in page_drawers(path):
-                page, pixels = read_upright(predictor, draw())
-                words = words_of(page)
-                # docTR's words know their corners as shares of the page.
-                for word, box in zip(words, word_boxes(words, page.dimensions), strict=True):
-                    left, top, right, bottom = np.rint(box).astype(int)
-                    found.append((word.confidence, word.value, pixels[top : bottom + 1, left : right + 1]))
+            for number, draw in enumerate(page_drawers(path), start=1):
+                try:
+                    found += words_in(predictor, draw())
+                except READ_ERRORS as error:  # its other pages may be read
+                    print(f"{path}, page {number}: {error}", file=sys.stderr)
         except READ_ERRORS as error:
             print(f"{path}: {error}", file=sys.stderr)
     found.sort(key=lambda one: one[0])
@@ -50,6 +49,18 @@ def main() -> None:
         Image.fromarray(crop).save(arguments.folder / "images" / name)
     (arguments.folder / "labels.json").write_text(json.dumps(labels, ensure_ascii=False, indent=1), encoding="utf-8")
     print(f"{arguments.folder}: {len(labels)} words")
+
+
+def words_in(predictor: Any, pixels: Any) -> list[tuple[float, str, Any]]:
+    """The words of a page: (confidence, text, crop)."""
+    page, pixels = read_upright(predictor, pixels)
+    words, found = words_of(page), []
+    # docTR's words know their corners as shares of the page.
+    for word, box in zip(words, word_boxes(words, page.dimensions), strict=True):
+        left, top, right, bottom = np.rint(box).astype(int)
+        # A copy: a view would keep the whole page in memory.
+        found.append((word.confidence, word.value, pixels[top : bottom + 1, left : right + 1].copy()))
+    return found
 
 
 if __name__ == "__main__":

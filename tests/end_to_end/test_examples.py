@@ -1,15 +1,19 @@
 """The examples do what they say, offline, in an empty folder."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from unittest.mock import ANY
 
+import numpy as np
 import pypdfium2 as pdfium
 import pytest
+from fake_pages import built_page, drawn_page, places, spoil_tiff_page
 from PIL import Image
 
 from clip4str_doctr.training.datasets import open_word_set
@@ -113,6 +117,32 @@ def test_words_to_be_labelled(folder: Path) -> None:
     # Labels that are corrected already stay, and nothing is read in vain.
     with pytest.raises(AssertionError, match=r"words/mine is there already; give a new folder"):
         run(folder, "examples/label_words.py", "words/mine", "examples/page.png")
+
+
+def test_labels_of_the_pages_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = importlib.util.spec_from_file_location("label_words", REPO / "examples" / "label_words.py")
+    assert code is not None and code.loader is not None
+    example: Any = importlib.util.module_from_spec(code)
+    code.loader.exec_module(example)
+    for name in ("clip4str_vn_tiny", "detector", "page_predictor"):
+        monkeypatch.setattr(example, name, lambda *_, **__: None)
+    placed = [places([[word]]) for word in ("một", "hai", "ba")]
+    drawn = [drawn_page(words, (400, 600)) for words in placed]
+    reads = (placed[0], placed[2])
+    monkeypatch.setattr(example, "read_upright", lambda _, pixels: (built_page(next(words), pixels.shape[:2]), pixels))
+    drawn[0].save(tmp_path / "a.tif", save_all=True, append_images=drawn[1:], compression="tiff_adobe_deflate")
+    spoil_tiff_page(tmp_path / "a.tif", 1)
+    words = iter(reads)
+    monkeypatch.setattr(sys, "argv", ["label_words.py", str(tmp_path / "words"), str(tmp_path / "a.tif")])
+    example.main()
+    assert sorted(label for _, label in open_word_set(tmp_path / "words").entries()) == ["ba", "một"]
+    assert f"{tmp_path / 'a.tif'}, page 2: not a readable image" in capsys.readouterr().err
+    # Of a page that was read its words are kept, and not the page.
+    words = iter(reads)
+    ((_, text, crop),) = example.words_in(None, np.asarray(drawn[0]))
+    assert text == "một" and crop.base is None
 
 
 def test_the_page_command(folder: Path) -> None:
