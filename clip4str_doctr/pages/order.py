@@ -1,6 +1,8 @@
 """docTR's builder of pages with another order of words, which docTR's own exports keep."""
 
 from abc import ABC, abstractmethod
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, cast
 
 import numpy as np
@@ -73,4 +75,37 @@ def keep_order(page: Page) -> None:
         return
     if not page.tables:
         signature: Any = _Kept(page.blocks)
-        _store_reading_order(page, signature, (list(page.blocks), [None] * len(page.blocks), "ltr"))
+        _store_reading_order(page, signature, (*_labelled(page), "ltr"))
+
+
+def _labelled(page: Page) -> tuple[list[Block], list[str | None]]:
+    """The blocks as docTR's exports take them, and of each what its layout model calls it, which makes headings and
+    items of lists. As in docTR lines have labels; a block of several is parted."""
+    if not page.layout or not page.blocks:
+        return list(page.blocks), [None] * len(page.blocks)
+    from doctr.io.exporters import _LIST_LABELS, _covering_region_indices
+    from doctr.models.reading_order import assign_layout_labels, deskew_reading_geometries, normalize_layout_label
+
+    lines = [line for block in page.blocks for line in block.lines]
+    places, regions = deskew_reading_geometries(
+        [line.geometry for line in lines],
+        [region.geometry for region in page.layout],
+        page_shape=page.dimensions,
+        angle_geoms=[word.geometry for line in lines for word in line.words],
+    )
+    names = assign_layout_labels(places, regions, [region.type for region in page.layout])
+    # Each item of a list has a region of its own.
+    owns = [normalize_layout_label(name) in _LIST_LABELS for name in names]
+    found = zip(names, np.where(owns, _covering_region_indices(places, regions), -1).tolist(), strict=True)
+    blocks: list[Block] = []
+    labels: list[str | None] = []
+    for block in page.blocks:
+        runs = [
+            (name, [line for line, _ in run])
+            for (name, _), run in groupby(zip(block.lines, found, strict=False), key=itemgetter(1))
+        ]
+        parts = [block] if len(runs) == 1 else [Block(part) for _, part in runs]
+        parts[0].artefacts = block.artefacts
+        blocks += parts
+        labels += [name for name, _ in runs]
+    return blocks, labels

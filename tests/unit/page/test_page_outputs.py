@@ -66,6 +66,33 @@ def test_copies_of_a_page_keep_its_order(copied: Any) -> None:
     assert again.render() in others
 
 
+@needs_from_dict
+def test_headings_and_lists_of_a_layout_model() -> None:
+    """docTR's exports make them of its labels, in our order, whose paragraphs may hold several."""
+    from doctr.io.elements import LayoutElement
+
+    lines = [["THÔNG", "BÁO"], ["một", "hai"], ["ba", "bốn"], ["năm", "sáu"], ["bảy"]]
+    page = built_page(places(lines), HW)
+    settled = [line for block in page.blocks for line in block.lines]
+    assert len(settled) == len(lines)
+
+    def around(first: int, last: int) -> tuple[tuple[float, float], tuple[float, float]]:
+        boxes = np.array([line.geometry for line in settled[first : last + 1]])
+        return (0.0, float(boxes[:, 0, 1].min())), (1.0, float(boxes[:, 1, 1].max()))
+
+    regions = [
+        ("Title", around(0, 0)),
+        ("Text", around(1, 1)),
+        ("List-item", around(2, 3)),
+        ("List-item", around(4, 4)),
+    ]
+    page.layout = [LayoutElement(name, 0.9, place) for name, place in regions]
+    keep_order(page)
+    expected = "# THÔNG BÁO\n\nmột hai\n\n- ba bốn năm sáu\n- bảy"
+    assert page.export_as_markdown() == copy.deepcopy(page).export_as_markdown() == expected
+    assert [line for block in page.blocks for line in block.lines] == settled
+
+
 def test_a_table_loses_nothing() -> None:
     rows = [["Mã", "Tên", "Giá"], ["A1", "Bút", "3.000"], ["A2", "Vở", "12.500"], ["A2", "Vở", "12.500"]]
     cells = [
