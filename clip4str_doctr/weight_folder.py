@@ -228,6 +228,9 @@ def check_target(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{folder} is a file; choose another folder for the weights")
     if overwrite or not folder.is_dir() or (is_weight_folder(folder) and (folder / CARD_FILE).is_file()):
         return
+    # Where files of ours were being replaced and the writer was killed, some are there, the others in its own folder.
+    if any(_holds_files(left / _REPLACED) for left in folder.glob(_PARTIALS)):
+        return
     if any(not path.match(_PARTIALS) for path in folder.iterdir()):
         raise FileExistsError(
             f"{folder} holds files that are no weights of ours; choose an empty folder, or pass overwrite=True "

@@ -15,6 +15,7 @@ import pytest
 import torch
 from golden_weights import CHECKPOINT, M_CLIP, out_map, pixels, same_weights
 
+from clip4str_doctr import weight_folder
 from clip4str_doctr.factories import change_vocab
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.modeling.text_tower import MClipTextTower
@@ -372,6 +373,28 @@ def test_no_half_of_a_folder_is_taken_for_weights(
     save_model(golden, tmp_path / "new", {})
     assert arrived[0] == "model.safetensors" and arrived[-2:] == ["config.json", "card.json"]
     assert len(arrived) == len(contents(tmp_path / "new"))
+
+
+@pytest.mark.parametrize("moves", range(1, 7))
+def test_a_writer_killed_while_it_replaces_is_followed_by_another(
+    folder: Path, micro_folder: Path, moves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever files are there by then, the same call again ends well."""
+    model, move = load_model(micro_folder), weight_folder._move
+    moved: list[Path] = []
+
+    def killed(source: Path, target: Path, undo: Any) -> None:
+        moved.append(source)
+        if len(moved) == moves:
+            undo.pop_all()  # nobody puts anything back
+            raise SystemExit
+        move(source, target, undo)
+
+    with monkeypatch.context() as during, pytest.raises(SystemExit):
+        during.setattr(weight_folder, "_move", killed)
+        save_model(model, folder, {})
+    save_model(model, folder, {})
+    assert same_weights(load_model(folder), model)
 
 
 def test_what_killed_writers_left_blocks_nothing_and_goes_in_time(tmp_path: Path, micro_folder: Path) -> None:
