@@ -278,7 +278,7 @@ def _has_text(
     """
     along = (corners[1] - corners[0] + corners[2] - corners[3]) / 2
     up = (corners[0] - corners[3] + corners[1] - corners[2]) / 2
-    width, height = max(np.linalg.norm(along), 1e-6), max(np.linalg.norm(up), 1e-6)
+    width, height = (max(float(np.linalg.norm(side)), 1e-6) for side in (along, up))
     offset = middles - corners.mean(0)
     inside = (np.abs(offset @ along) <= _MIDDLE / 2 * width**2) & (np.abs(offset @ up) <= _MIDDLE / 2 * height**2)
     # Boxes lie straight, so those of slanted text are larger than it: this is the most that it can measure.
