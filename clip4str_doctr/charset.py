@@ -13,20 +13,19 @@ VIETNAMESE_SYMBOLS = (
 )
 
 
-# What word processors and menus set for plain symbols, as the embedded model is trained to read it.
-_PLAIN = str.maketrans(
-    {
-        "\N{LEFT DOUBLE QUOTATION MARK}": '"', "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
-        "\N{LEFT SINGLE QUOTATION MARK}": "'", "\N{RIGHT SINGLE QUOTATION MARK}": "'",
-        "\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{HORIZONTAL ELLIPSIS}": "...",
-        "\N{SUPERSCRIPT TWO}": "2", "\N{SUPERSCRIPT THREE}": "3", "\N{DONG SIGN}": "đ",
-    }
-)  # fmt: skip
+# What word processors set for plain symbols, and means the same.
+_TYPOGRAPHIC = {
+    "\N{LEFT DOUBLE QUOTATION MARK}": '"', "\N{RIGHT DOUBLE QUOTATION MARK}": '"',
+    "\N{LEFT SINGLE QUOTATION MARK}": "'", "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{HORIZONTAL ELLIPSIS}": "...",
+}  # fmt: skip
+# And what the embedded model is trained to read as the symbols of an alphabet that lacks it.
+_NEAREST = _TYPOGRAPHIC | {"\N{SUPERSCRIPT TWO}": "2", "\N{SUPERSCRIPT THREE}": "3", "\N{DONG SIGN}": "đ"}
 
 
 def plain(text: str) -> str:
-    """text with plain symbols for curly quotes, dashes, an ellipsis, raised figures and the đồng's sign."""
-    return text.translate(_PLAIN)
+    """text with plain symbols for curly quotes, dashes and an ellipsis."""
+    return text.translate(str.maketrans(_TYPOGRAPHIC))
 
 
 class Charset:
@@ -59,17 +58,16 @@ class Charset:
         return f"Charset({len(self)} symbols)"
 
     def spelling(self, text: str) -> str:
-        """text as it is if the alphabet has every symbol of it, else NFC-normalised, and `plain` for what it lacks.
+        """text as it is if the alphabet has every symbol of it, else NFC-normalised, and plain symbols for typographic
+        ones that it lacks: quotes, dashes, an ellipsis, raised figures, the đồng's sign.
 
         Not always: docTR's alphabets of Hebrew and of India's scripts have symbols that NFC takes apart.
         """
         if self._id_of.keys() >= set(text):
             return text
         text = unicodedata.normalize("NFC", text)
-        return "".join(
-            symbol if symbol in self._id_of or not self._id_of.keys() >= set(plain(symbol)) else plain(symbol)
-            for symbol in text
-        )
+        nearest = {symbol: other for symbol, other in _NEAREST.items() if self._id_of.keys() >= set(other)}
+        return "".join(symbol if symbol in self._id_of else nearest.get(symbol, symbol) for symbol in text)
 
     def encode(self, text: str) -> list[int]:
         """text -> one id per symbol of its `spelling`, without BOS and EOS.

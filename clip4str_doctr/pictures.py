@@ -78,21 +78,20 @@ def _opened(paths: Sequence[Path], preprocess: _Preprocess, cut_from: float) -> 
     """
     for path in paths:
         try:
-            crop = open_image(path)
+            frames = _frames_of(path)
+            crop = open_image(path, frames[0])
         except UnreadableImageError as error:
             print(f"{path}: {error}", file=sys.stderr, flush=True)
             continue
-        if (frames := _frames_of(path)) > 1:
-            told = f"only the first of its {frames} pictures is read; save each of them as a file, or try page"
+        if len(frames) > 1:
+            told = f"only the first of its {len(frames)} pictures is read; save each of them as a file, or try page"
             print(f"{path}: {told}", file=sys.stderr, flush=True)
         yield path, preprocess([crop]), crop if crop.shape[1] > cut_from * crop.shape[0] else None
 
 
-def _frames_of(path: Path) -> int:
-    """How many pictures a TIFF has that can be read; 1 for other files, which are not opened again: pipes cannot be."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return 1
-    try:
-        return len(frames_of(path))
-    except UnreadableImageError:
-        return 1
+def _frames_of(path: Path) -> list[int]:
+    """Which frames of a TIFF are pictures of their own; of other files the first, and pipes cannot be opened twice.
+
+    Raises UnreadableImageError.
+    """
+    return frames_of(path) if path.suffix.lower() in (".tif", ".tiff") else [0]

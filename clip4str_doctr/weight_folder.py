@@ -128,8 +128,9 @@ def read_folder(folder: Path, tokenizer: MClipTokenizer | None = None) -> CLIP4S
         )
     fill(model, tensors)
     if isinstance(model.text_tower, MClipTextTower):
+        where = folder / TOKENIZER_FOLDER if tokenizer is None else "the M_clip folder that was given"
         tokenizer = tokenizer or _read_tokenizer(folder)
-        check_pieces(tokenizer, model.text_tower.pieces, "the M_clip folder")
+        check_pieces(tokenizer, model.text_tower.pieces, where)
         model.text_tower.tokenizer = tokenizer
     model.postprocessor.temperature = card.temperature
     model.calibrated_by_card = True

@@ -29,7 +29,7 @@ def draw_word(rng: np.random.Generator, words: WordSource, faces: tuple[Face, ..
     ink = cv2.warpPerspective(canvas, placement.homography, (placement.width, placement.height))
     paper, colour = contrasting_colours(rng, True)
     crop = paper + (colour - paper) * (ink[..., None].astype(np.float32) / 255)
-    return to_uint8_jpeg(rng, clean_effects(rng, crop), 0.4, 45), label
+    return to_uint8_jpeg(rng, clean_effects(rng, crop), 0.4, 45, frozen=True), label
 
 
 def main() -> None:

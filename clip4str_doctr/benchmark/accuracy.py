@@ -83,14 +83,14 @@ def run_accuracy(
     check_names(names, folders)
     if out is not None:
         check_folder(out, "accuracy")
-    lines, measured = list(_HEAD), {}
+    lines, measured, told = list(_HEAD), {}, protocol(model, weights)
     for line in lines:
         tell(line)
     for one in word_sets(names, folders, words, shape):
         measured[one.name] = measure(model, one)
         lines.append(markdown_row(one.name, measured[one.name].figures))
         tell(lines[-1])
-        report = {"suites": {name: one.figures for name, one in measured.items()}, "protocol": protocol(model, weights)}
+        report = {"suites": {name: one.figures for name, one in measured.items()}, "protocol": told}
         keep_unfinished(report, out, "accuracy")
     table = "\n".join(lines)
     if out is not None:
@@ -106,7 +106,7 @@ def measure(model: CLIP4STR, words: WordSet) -> Measured:
     answers = read_words(model, words.crops)
     # As `comparison` compares: a label may end in a space or a carriage return, an alphabet of one's own have a space.
     answers = replace(answers, texts=[*map(as_word, answers.texts)], visual=[*map(as_word, answers.visual)])
-    texts, labels = answers.texts, [as_word(label) for label in words.labels]
+    texts, labels = answers.texts, [as_word(model.charset.spelling(label)) for label in words.labels]
     right = are_right(texts, labels)
     confusion = count_confusion(texts, labels)
     figures = {
@@ -145,7 +145,8 @@ def protocol(model: CLIP4STR, weights: str | Path | None) -> dict[str, Any]:
     return {
         "arch": model.config.arch,
         **weights_of(weights),
-        "normalisation": "NFC; white space is taken out of labels, for a crop is one word",
+        "normalisation": "NFC; plain quotes, dashes and ellipses, and what else the alphabet has for symbols that it "
+        "lacks; white space is taken out of labels, for a crop is one word",
         "dropped": 0,
         "cross_modal": model.config.decode.cross_modal,
         "certain_from": model.certain_from,

@@ -30,7 +30,7 @@ _BATCH = 256
 _MADE_WITH = {"package": ", ", "commit": ", ", "device": "; "}
 
 PROTOCOL = {
-    "normalisation": "NFC; plain quotes, dashes and figures for typographic ones; white space is taken out of labels "
+    "normalisation": "NFC; plain quotes, dashes and ellipses for typographic ones; white space is taken out of labels "
     "and answers, for a crop is one word",
     "dropped": 0,
     "cased": "share of words that are right, case, marks and punctuation included",
@@ -98,7 +98,7 @@ def compare(
 
 
 def as_word(text: str) -> str:
-    """A string as it is compared: NFC, plain quotes, dashes and figures, without white space."""
+    """A string as it is compared: NFC, with plain quotes, dashes and ellipses, without white space."""
     return plain(nfc(["".join(text.split())])[0])
 
 

@@ -128,7 +128,7 @@ def _render(rng: np.random.Generator, text: str, face: Face, clean: bool) -> Cro
     crop = background(rng, rows, columns, paper, clean)
     crop = np.asarray(crop + share * (colour - crop), np.float32)
     crop = clean_effects(rng, crop) if clean else photo_effects(rng, crop, float(np.abs(paper - colour).mean()))
-    return to_uint8_jpeg(rng, crop, *((0.4, 45) if clean else (0.6, 22)))
+    return to_uint8_jpeg(rng, crop, *((0.4, 45) if clean else (0.6, 22)), frozen=True)
 
 
 def _ink(text: str, face: Face, size: int, spacing: float) -> npt.NDArray[np.uint8]:

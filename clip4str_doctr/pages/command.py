@@ -230,7 +230,9 @@ def _read_file(job: Job, count: int, run: _Run) -> bool:
         _put_out(job, pages, unread, run, before)
     whole = not unread and job.source not in run.undrawn
     if run.origins is not None and state_of(job.source) != before:
-        run.bar.write(f"{job.source} was changed while it was read; the same command reads it again", file=sys.stderr)
+        what = "was changed while it was read; the same command reads it again"
+        what = what if job.source.exists() else "was removed while it was read; what was read of it stays"
+        run.bar.write(f"{job.source} {what}", file=sys.stderr)
         whole = False
     if whole and job.drawing is not None and run.origins is not None:
         with writing(job.drawing):

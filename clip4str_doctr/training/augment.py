@@ -45,4 +45,4 @@ def augment(crop: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArra
     moved = cv2.warpAffine(
         crop.astype(np.float32), np.column_stack([linear, shift]), (width, height), borderMode=cv2.BORDER_REPLICATE
     )
-    return to_uint8_jpeg(rng, clean_effects(rng, np.asarray(moved, np.float32)), 0.3, 50)
+    return to_uint8_jpeg(rng, clean_effects(rng, np.asarray(moved, np.float32)), 0.3, 50, frozen=False)

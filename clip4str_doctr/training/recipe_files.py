@@ -39,8 +39,13 @@ def finetuning_recipe(init: str | None, data: Sequence[str] | None) -> str:
         raise ValueError("say what to train: a recipe, or words of your own with --data DIR")
     arch = init or DEFAULT_ARCH
     if arch not in PRESETS:
-        place, arch = Path(arch).expanduser(), "clip4str_vn" if arch.endswith(".ckpt") else DEFAULT_ARCH
-        arch = read_card(place).arch if (place / CARD_FILE).is_file() else arch
+        place = Path(arch).expanduser()
+        if (place / CARD_FILE).is_file():
+            arch = read_card(place).arch
+        else:
+            # A folder without a card has the published layout. What else may be either is taken for the usual one; the
+            # run says which recipe it needs if that is wrong.
+            arch = "clip4str_vn" if place.is_dir() or place.suffix == ".ckpt" else DEFAULT_ARCH
     return f"{arch}_finetune"
 
 

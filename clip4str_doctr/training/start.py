@@ -133,7 +133,8 @@ def _origin(name: str, sha256: str, source: str, licence: str, data: str | None,
 def _check_fits(recipe: ModelRecipe, config: ModelConfig) -> None:
     if config.arch != recipe.preset:
         raise WeightsError(
-            f"{recipe.init} holds a {config.arch}, but model.preset is {recipe.preset}; change one of them"
+            f"{recipe.init} holds a {config.arch}, but model.preset is {recipe.preset}; change one of them, or "
+            f"give another recipe, as {config.arch}_finetune"
         )
     values = model_config_to_dict(config)
     _override(values, recipe.overrides)

@@ -411,6 +411,7 @@ def test_words_of_ones_own_need_no_recipe(trained: list[Any], micro_folder: Path
         ("some.ckpt", "clip4str_vn"),
         (str(published), "clip4str_vn"),
         (str(micro_folder), "clip4str_vn_tiny"),
+        (str(tmp_path), "clip4str_vn"),
         ("hf://somebody/something", "clip4str_vn_tiny"),
     ):
         trained.append(True)

@@ -169,7 +169,8 @@ def test_what_cannot_be_compared_is_said() -> None:
         with pytest.raises(ValueError, match=message):
             compare(models, sets, title="")
     assert as_word(" a\u0300 \n") == "à"
-    assert as_word("\u201cPhở\u201d 25m\u00b2") == '"Phở"25m2'  # whoever answers or labels so
+    assert as_word("\u201cPhở\u201d 25\u2026") == '"Phở"25...'  # whoever answers or labels so
+    assert as_word("25.000\u20ab") != as_word("25.000đ")  # a reader may tell them apart
 
 
 def test_tables(report: dict[str, Any]) -> None:

@@ -96,12 +96,12 @@ def test_ratios_to_the_image_tower() -> None:
     }
 
 
-@pytest.mark.skipif(not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[bench]")
 def test_a_process_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="--peak nobody --precision float32 ended with status 2: .*invalid choice"):
         memory.peak_memory_elsewhere("nobody")
 
 
+@pytest.mark.skipif(not fonts_installed(), reason="no fonts to render with: pip install clip4str-doctr[bench]")
 def test_memory_is_told_at_every_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_PICTURES", 3)
     monkeypatch.setattr(memory, "_PAGE", 4)

@@ -251,7 +251,7 @@ def test_a_picture_in_which_nobody_reads_the_word_is_taken_again(style: Any, mon
         told.append([])
 
         def seen(crop: Any) -> float:
-            of_marks = float("inf") if marks is None else separation(crop, marks)
+            of_marks = float("inf") if marks is None else separation(crop, marks, ink)
             return min(separation(crop, ink), legibility._OF_MARKS * of_marks)
 
         def told_shot() -> Any:
@@ -274,6 +274,18 @@ def test_a_picture_in_which_nobody_reads_the_word_is_taken_again(style: Any, mon
     told.clear()
     Renderer(style, "val", 5).sample(0)
     assert not told  # the frozen suites stay as they are
+
+
+def test_a_letter_is_no_ground_for_its_mark() -> None:
+    crop = np.full((30, 30, 3), 230, np.uint8)
+    whole, marks = np.zeros((30, 30), np.float32), np.zeros((30, 30), np.float32)
+    whole[12:28, 8:22] = 1  # a letter, and right over it its mark
+    whole[8:11, 10:20] = marks[8:11, 10:20] = 1
+    crop[whole > 0] = 20
+    assert separation(crop, marks, whole) > 2 * separation(crop, marks)
+    lost = crop.copy()
+    lost[8:11] = 230
+    assert separation(lost, marks, whole) < 0.5
 
 
 def test_words_beside_a_sign_are_in_its_case() -> None:

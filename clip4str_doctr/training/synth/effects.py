@@ -82,7 +82,7 @@ def through_jpeg(
 
 
 def to_uint8_jpeg(
-    rng: np.random.Generator, crop: Pixels, share: float, lowest: int, *, frozen: bool = True
+    rng: np.random.Generator, crop: Pixels, share: float, lowest: int, *, frozen: bool
 ) -> npt.NDArray[np.uint8]:
     """-> (H, W, 3) uint8, with probability `share` through JPEG of quality lowest..95. frozen: as `through_jpeg`."""
     pixels = np.clip(crop, 0, 255).astype(np.uint8)

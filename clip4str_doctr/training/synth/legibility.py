@@ -88,11 +88,13 @@ def _by_base() -> dict[str, list[str]]:
     return groups
 
 
-def separation(crop: npt.NDArray[np.uint8], ink: npt.NDArray[np.float32]) -> float:
+def separation(
+    crop: npt.NDArray[np.uint8], ink: npt.NDArray[np.float32], whole: npt.NDArray[np.float32] | None = None
+) -> float:
     """How far a word's ink lies from the ground around it, in standard deviations of their colours (Mahalanobis).
 
-    crop: (H, W, 3). ink: (H, W) 0..1, where the word is. Taken at 32 rows at most. Infinite where there is too little
-    of either to tell.
+    crop: (H, W, 3). ink: (H, W) 0..1, where the word is. whole: where all of it is, if ink is a part: the rest is no
+    ground. Taken at 32 rows at most. Infinite where there is too little of either to tell.
     """
     height, width = crop.shape[:2]
     pixels = crop.astype(np.float32)
@@ -100,11 +102,12 @@ def separation(crop: npt.NDArray[np.uint8], ink: npt.NDArray[np.float32]) -> flo
         size = (max(width * _ROWS // height, 4), _ROWS)
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
         ink = np.asarray(cv2.resize(ink, size, interpolation=cv2.INTER_AREA), np.float32)
+        whole = None if whole is None else np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.float32)
     near = cv2.dilate((ink > 0.3).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     full = ink > 0.7
     # Thin strokes cover no pixel whole.
     inside = pixels[full if full.sum() > 8 else ink > 0.45 * ink.max()]
-    around = pixels[near & (ink < 0.15)]
+    around = pixels[near & ((ink if whole is None else whole) < 0.15)]
     if min(len(inside), len(around)) < 4:
         return math.inf
     apart = inside.mean(axis=0) - around.mean(axis=0)
@@ -125,7 +128,7 @@ def most_legible(
 
     def seen(crop: npt.NDArray[np.uint8]) -> float:
         whole = separation(crop, ink)
-        return whole if marks is None else min(whole, _OF_MARKS * separation(crop, marks))
+        return whole if marks is None else min(whole, _OF_MARKS * separation(crop, marks, ink))
 
     best = shot()
     most = seen(best)

@@ -224,9 +224,11 @@ def _decorations(
         layers.append((_extruded(rng, ink, reach + step), side if distinct(side, colour) else other))
     elif draw < 0.20:  # lamp light
         glow = cv2.GaussianBlur(ink, (0, 0), 3.0 * step)
-        halo = np.asarray(np.minimum(glow.astype(np.uint16) * 2, 255), np.uint8)
-        light = np.asarray(127 + colour / 2, np.float32)
-        layers.append((halo, light) if frozen else glow_of(rng, np.asarray(glow, np.uint8), paper, colour))
+        if frozen:
+            halo = np.asarray(np.minimum(glow.astype(np.uint16) * 2, 255), np.uint8)
+            layers.append((halo, np.asarray(127 + colour / 2, np.float32)))
+        else:
+            layers.append(glow_of(rng, np.asarray(glow, np.uint8), paper, colour))
         return ink, layers
     if draw > 0.86 or (draw < 0.17 and rng.random() < 0.2):
         layers.append((np.asarray(cv2.dilate(ink, _disc(reach)), np.uint8), other))
