@@ -25,7 +25,7 @@ __all__ = ["CERTAIN_FROM", "CLIP4STR", "build_model", "tell_of_look_alikes"]
 
 logger = logging.getLogger(__name__)
 
-# For weights on which nothing was calibrated. The embedded ones lose one word in 2,000 or fewer from 0.89 on.
+# For weights on which nothing was calibrated. The embedded ones lose one word in 2,000 or fewer from 0.88 on.
 CERTAIN_FROM = 0.99
 
 Decoding = Literal["fast", "plain"]

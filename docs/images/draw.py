@@ -1,5 +1,5 @@
 """Draws the two pictures of the README, from the top of the repository: what `clip4str-doctr page --draw` writes,
-for a rendered page of print (its upper half) and for the notice in examples/, as if photographed.
+for a rendered page of print (its upper half) and for examples/page.png, as if photographed.
 """
 
 from pathlib import Path
