@@ -25,7 +25,7 @@ _NEAREST = _TYPOGRAPHIC | {"\N{SUPERSCRIPT TWO}": "2", "\N{SUPERSCRIPT THREE}": 
 
 def plain(text: str) -> str:
     """text with plain symbols for curly quotes, dashes and an ellipsis."""
-    return text.translate(str.maketrans(_TYPOGRAPHIC))
+    return "".join(_TYPOGRAPHIC.get(symbol, symbol) for symbol in text)
 
 
 class Charset:
