@@ -17,9 +17,8 @@ from clip4str_doctr.checkpoint import is_safetensors, is_state_dict, read_checkp
 from clip4str_doctr.config import PRESETS, ModelConfig
 from clip4str_doctr.modeling.clip4str import CLIP4STR
 from clip4str_doctr.modeling.image_tower import build_image_tower
-from clip4str_doctr.modeling.text_tower import MClipTextTower, take_tokenizer
+from clip4str_doctr.modeling.text_tower import MClipTextTower
 from clip4str_doctr.tensor_file import compare_tensors, read_tensors
-from clip4str_doctr.tokenizer import check_pieces
 from clip4str_doctr.weight_card import CARD_FILE, TENSOR_FILE, WeightsError, WeightsNotFoundError, sha256_of
 from clip4str_doctr.weight_folder import empty_model, is_weight_folder, own_tensors
 
@@ -117,9 +116,8 @@ def load_state_dict(model: CLIP4STR, file: Path, ignored: frozenset[str] = froze
     stored = read_tensors(file, torch.float32) if is_safetensors(file) else read_state_dict(file)
     stored = {name: tensor for name, tensor in _unwrapped(stored).items() if name not in ignored}
     # Read first, so that a bad one leaves the model as it was.
-    tokenizer = take_tokenizer(stored, "text_tower.", file) if isinstance(model.text_tower, MClipTextTower) else None
-    if tokenizer is not None and isinstance(model.text_tower, MClipTextTower):
-        check_pieces(tokenizer, model.text_tower.pieces, file)
+    tower = model.text_tower
+    tokenizer = tower.take_tokenizer(stored, "text_tower.", file) if isinstance(tower, MClipTextTower) else None
     if problems := _problems(own_tensors(model), stored, ignored):
         config = _of_preset_size(model.config)
         if config == model.config or _problems(own_tensors(empty_model(config)), stored, ignored):

@@ -16,7 +16,7 @@ from clip4str_doctr.tokenizer import MClipTokenizer, check_pieces, tokenizer_of
 from clip4str_doctr.weight_card import WeightsError
 from clip4str_doctr.weight_state import WeightState, active_autocast
 
-__all__ = ["TOKENIZER_KEY", "CharTextTower", "MClipTextTower", "TextTower", "build_text_tower", "take_tokenizer"]
+__all__ = ["TOKENIZER_KEY", "CharTextTower", "MClipTextTower", "TextTower", "build_text_tower"]
 
 # State dict keys that hold a tokenizer file start with this, within their tower.
 TOKENIZER_KEY = "tokenizer_file:"
@@ -126,10 +126,24 @@ class MClipTextTower(TextTower):
             destination[f"{prefix}{TOKENIZER_KEY}{name}"] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        if (taken := take_tokenizer(state_dict, prefix, "the state dict")) is not None:
-            check_pieces(taken, self.pieces, "the state dict")
-            self.tokenizer = taken
+        self.tokenizer = self.take_tokenizer(state_dict, prefix, "the state dict") or self.tokenizer
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def take_tokenizer(self, state_dict: dict[str, Any], prefix: str, where: object) -> MClipTokenizer | None:
+        """The tokenizer among a text tower's entries, which are removed; None if there is none. where: for messages.
+
+        Raises WeightsError for files that are no tokenizer's, and for one of more pieces than this tower embeds.
+        """
+        keys = [key for key in state_dict if key.startswith(prefix + TOKENIZER_KEY)]
+        tensors = {key.removeprefix(prefix + TOKENIZER_KEY): state_dict.pop(key) for key in keys}
+        if wrong := sorted(name for name, tensor in tensors.items() if tensor.dtype != torch.uint8):
+            raise WeightsError(f"{wrong} of {where} must be bytes of tokenizer files (uint8); take the file anew")
+        files = {name: tensor.cpu().numpy().tobytes() for name, tensor in tensors.items()}
+        if not files:
+            return None
+        tokenizer = tokenizer_of(files, where)
+        check_pieces(tokenizer, self.pieces, where)
+        return tokenizer
 
     @property
     def pieces(self) -> int:
@@ -201,19 +215,6 @@ class MClipTextTower(TextTower):
 
     def _spelling(self) -> object:
         return self.tokenizer
-
-
-def take_tokenizer(state_dict: dict[str, Any], prefix: str, where: object) -> MClipTokenizer | None:
-    """The tokenizer among a text tower's entries, which are removed; None if there is none. where: for messages.
-
-    Raises WeightsError for files that are no tokenizer's.
-    """
-    keys = [key for key in state_dict if key.startswith(prefix + TOKENIZER_KEY)]
-    tensors = {key.removeprefix(prefix + TOKENIZER_KEY): state_dict.pop(key) for key in keys}
-    if wrong := sorted(name for name, tensor in tensors.items() if tensor.dtype != torch.uint8):
-        raise WeightsError(f"{wrong} of {where} must be bytes of tokenizer files (uint8); take the file anew")
-    files = {name: tensor.cpu().numpy().tobytes() for name, tensor in tensors.items()}
-    return tokenizer_of(files, where) if files else None
 
 
 class CharTextTower(TextTower):

@@ -345,9 +345,9 @@ def _draw(job: Job, number: int, pixels: "npt.NDArray[np.uint8]", page: "Page", 
 def _write(job: Job, output: Path, pages: "list[Page]", run: _Run, before: State | None) -> None:
     with written(output) as part:
         if run.args.format == "pdf":
-            from clip4str_doctr.pages.searchable_pdf import searchable_pdf
+            from clip4str_doctr.pages.searchable_pdf import save_searchable_pdf
 
-            searchable_pdf(job.source, pages, part)
+            save_searchable_pdf(job.source, pages, part)
         else:
             part.write_text(_text(pages, run.args), encoding="utf-8", newline="\n")
         outdate(part, job.source, before)

@@ -28,7 +28,7 @@ from clip4str_doctr.images import frames_of, open_image, orientation_of, stretch
 from clip4str_doctr.pages.files import POINTS_PER_INCH, is_pdf, opened_pdf
 from clip4str_doctr.pages.reading import turn_of, words_of
 
-__all__ = ["MissingFontToolsError", "glyphless_font", "page_size", "searchable_pdf"]
+__all__ = ["MissingFontToolsError", "glyphless_font", "page_size", "save_searchable_pdf", "searchable_pdf"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,14 +67,15 @@ def searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> No
     The destination is written whole or not at all, and may be the source itself.
     Raises MissingFontToolsError, UnreadableImageError, OSError, ValueError for more pages than an image has.
     """
-    symbols = {symbol for page in pages for word in words_of(page) for symbol in word.value}
-    font_file = glyphless_font(symbols | {" "})
     # The destination may be the source, which PDFium reads from until it is closed.
     with written(destination) as part:
-        _save(source, pages, font_file, part)
+        save_searchable_pdf(source, pages, part)
 
 
-def _save(source: Path, pages: Sequence[Page], font_file: bytes, destination: Path) -> None:
+def save_searchable_pdf(source: Path, pages: Sequence[Page], destination: Path) -> None:
+    """As `searchable_pdf`, into a file that is not the source, and that may be left half-written."""
+    symbols = {symbol for page in pages for word in words_of(page) for symbol in word.value}
+    font_file = glyphless_font(symbols | {" "})
     if is_pdf(source):
         with opened_pdf(source) as pdf, _loaded_font(pdf, font_file) as font:
             kept = 0

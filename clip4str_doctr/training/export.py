@@ -11,7 +11,6 @@ import torch
 
 from clip4str_doctr.charset import VIETNAMESE_SYMBOLS
 from clip4str_doctr.checkpoint import read_run_state
-from clip4str_doctr.config import model_config_from_dict
 from clip4str_doctr.modeling.clip4str import CLIP4STR, build_model
 from clip4str_doctr.training.provenance import (
     both_licences,
@@ -22,7 +21,7 @@ from clip4str_doctr.training.provenance import (
     source_of,
 )
 from clip4str_doctr.training.recipe import Recipe, recipe_from_dict
-from clip4str_doctr.training.start import CHECKPOINT_PARTS
+from clip4str_doctr.training.start import CHECKPOINT_PARTS, config_of_run
 from clip4str_doctr.training.validate import (
     STYLES,
     suite_scores,
@@ -118,7 +117,7 @@ def _measured(folder: str | Path, card: WeightCard, recipe: Recipe, words: int) 
 
 def averaged_model(state: Mapping[str, Any]) -> CLIP4STR:
     """state: of a `TrainingRun`, as read from its checkpoint -> its averaged weights, in eval mode."""
-    model: CLIP4STR = build_model(model_config_from_dict(state["config"])).eval()
+    model: CLIP4STR = build_model(config_of_run(state, "the checkpoint")).eval()
     model.load_state_dict(state["average"]["weights"])
     return model
 
